@@ -1,0 +1,199 @@
+//! A complete echo server with every knob on its command line; what comparisons with other servers are made with.
+//!
+//! ```text
+//! cargo run --release --example echo_server -- --addr 127.0.0.1:7007 --strategy leader-followers
+//! ```
+//!
+//! It says `listening on ADDR` when it is ready. SIGINT or SIGTERM ends it: it closes its connections, says how
+//! much it did, and exits with 0. Bad input, or an address that is in use, is one line on stderr and exit 2.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use proactor::net::{TcpListener, TcpStream};
+use proactor::{BackendKind, ErrorKind, Proactor, Strategy};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// How long the end may take.
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(5);
+
+/// Sends every byte back to where it came from.
+#[derive(Parser)]
+#[command(name = "echo_server")]
+struct Options {
+    /// Address to listen on; port 0 lets the system pick one
+    #[arg(long, value_name = "A", default_value = "127.0.0.1:7007")]
+    addr: SocketAddr,
+    /// Which threads run the handlers: single, leader-followers or work-stealing
+    #[arg(long, value_name = "S", default_value = "leader-followers")]
+    strategy: Strategy,
+    /// Threads [default: 1 for single, otherwise one per CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// What to wait with: auto (the fast path where there is one) or portable
+    #[arg(long, value_name = "B", default_value = "auto")]
+    backend: BackendKind,
+    /// Size of a connection's buffer
+    #[arg(long, value_name = "BYTES", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
+    buffer: u32,
+}
+
+fn main() -> ExitCode {
+    let done = Options::try_parse().map_err(|error| {
+        if !error.use_stderr() {
+            error.exit(); // --help
+        }
+        one_line(&error).into()
+    });
+    match done.and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("echo_server: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+    let mut builder = Proactor::builder()
+        .strategy(options.strategy)
+        .backend(options.backend);
+    if let Some(threads) = options
+        .threads
+        .and_then(|threads| NonZeroUsize::new(threads.into()))
+    {
+        builder = builder.threads(threads);
+    }
+    let proactor = builder.build()?;
+    let listener = TcpListener::bind(&proactor, options.addr)?;
+    let address = listener.local_addr()?;
+    let totals = Arc::new(Totals::default());
+    accept(listener, options.buffer as usize, Arc::clone(&totals));
+
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let port = proactor.port().clone();
+    thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            port.stop();
+        }
+    });
+
+    say(&format!("listening on {address}"));
+    proactor.run(); // until the signal: there is always an accept under way
+    proactor.shutdown(Instant::now() + SHUTDOWN_WITHIN);
+    say(&totals.summary());
+    Ok(())
+}
+
+/// Accepts a connection, then the next.
+fn accept(listener: TcpListener, buffer_bytes: usize, totals: Arc<Totals>) {
+    listener.accept().then(move |accepted| match accepted {
+        Ok((stream, _peer)) => {
+            if stream.set_nodelay(true).is_ok() {
+                let connection = Connection::new(stream, Arc::clone(&totals));
+                read(connection, Vec::with_capacity(buffer_bytes));
+            }
+            accept(listener, buffer_bytes, totals);
+        }
+        Err(error) if error.kind() == ErrorKind::Os => accept(listener, buffer_bytes, totals),
+        Err(_closed) => {}
+    });
+}
+
+/// Reads what comes, and writes it back; the end of file or an error drops the connection, which closes it.
+fn read(mut connection: Connection, buffer: Vec<u8>) {
+    connection.stream.read(buffer).then(move |(read, buffer)| {
+        if let Ok(count @ 1..) = read {
+            connection.count(count);
+            write(connection, buffer);
+        }
+    });
+}
+
+/// Writes the buffer back, and reads into it again.
+fn write(connection: Connection, buffer: Vec<u8>) {
+    connection
+        .stream
+        .write_all(buffer)
+        .then(move |(written, buffer)| {
+            if written.is_ok() {
+                read(connection, buffer);
+            }
+        });
+}
+
+/// A connection and what it did, which is added to the totals once, at its end: no atomic per request.
+struct Connection {
+    stream: TcpStream,
+    totals: Arc<Totals>,
+    requests: u64,
+    bytes: u64,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, totals: Arc<Totals>) -> Self {
+        Self {
+            stream,
+            totals,
+            requests: 0,
+            bytes: 0,
+        }
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.requests += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.totals.connections.fetch_add(1, Ordering::Relaxed);
+        self.totals
+            .requests
+            .fetch_add(self.requests, Ordering::Relaxed);
+        self.totals.bytes.fetch_add(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// What every connection did that has ended.
+#[derive(Default)]
+struct Totals {
+    connections: AtomicU64,
+    requests: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Totals {
+    fn summary(&self) -> String {
+        let read = |total: &AtomicU64| total.load(Ordering::Relaxed);
+        let (connections, requests, bytes) = (
+            read(&self.connections),
+            read(&self.requests),
+            read(&self.bytes),
+        );
+        format!("served {connections} connections, {requests} requests, {bytes} bytes")
+    }
+}
+
+/// Says it at once; whoever closed stdout does not want to know.
+fn say(line: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+/// The essence of clap's several lines: its first paragraph, without the label.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.trim_start_matches("error: ").to_string()
+}

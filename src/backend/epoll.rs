@@ -1,0 +1,143 @@
+//! The Linux fast path: `polling`'s epoll instance, waited on directly.
+//!
+//! `polling::Poller` owns the epoll descriptor; its `wait` is five system calls each time, so the port makes the one
+//! that matters itself. Registrations are edge-triggered, in both directions, with `EPOLLRDHUP`, made once, at the first
+//! operation that would block. Waking is an edge-triggered eventfd of our own, written and never read; the nearest
+//! timer is an edge-triggered timerfd, so that no wait needs a timeout, an earlier deadline needs no
+//! wake-up, and the kernel wakes just one of the threads that sit. (Measured: `docs/decisions.md`.)
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, Timespec, epoll};
+use rustix::time::{ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
+
+use super::registry::Fd;
+use super::{Demux, Events, Ready, Sink, Woken, perform};
+use crate::id::ObjectId;
+use crate::operation::Request;
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Epoll {
+    poller: polling::Poller,
+    bell: OwnedFd,
+    timer: OwnedFd,
+    /// An instant and the clock's reading at it: timerfd takes the clock's time.
+    epoch: (Instant, Duration),
+}
+
+/// How many threads may sit: the kernel wakes one of them for an event, and the other goes on watching while that one
+/// runs its handler.
+const SEATS: usize = 2;
+
+impl Epoll {
+    pub(crate) fn new() -> io::Result<Self> {
+        let poller = polling::Poller::new()?;
+        let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let timer = rustix::time::timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+        )?;
+        let now = rustix::time::clock_gettime(ClockId::Monotonic);
+        let reading = Duration::new(
+            u64::try_from(now.tv_sec).unwrap_or(0),
+            u32::try_from(now.tv_nsec).unwrap_or(0),
+        );
+        let own = Self { poller, bell, timer, epoch: (Instant::now(), reading) };
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&own.poller, &own.bell, data(ObjectId::NOTIFY), flags)?;
+        epoll::add(&own.poller, &own.timer, data(ObjectId::TIMER), flags)?;
+        Ok(own)
+    }
+}
+
+fn data(object: ObjectId) -> epoll::EventData {
+    epoll::EventData::new_u64(object.bits())
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+impl Demux for Epoll {
+    fn seats(&self) -> usize {
+        SEATS
+    }
+
+    fn edge(&self) -> bool {
+        true
+    }
+
+    fn short_read_drains(&self) -> bool {
+        true
+    }
+
+    fn arm(&self, fd: &Fd, object: ObjectId, _read: bool, _write: bool, _again: bool) -> io::Result<()> {
+        use epoll::EventFlags as Flags;
+        let flags = Flags::IN | Flags::OUT | Flags::RDHUP | Flags::PRI | Flags::ET;
+        Ok(epoll::add(&self.poller, fd, data(object), flags)?)
+    }
+
+    fn disarm(&self, fd: &Fd) {
+        // Fails only if the descriptor is not registered, which is what is wanted.
+        let _ = epoll::delete(&self.poller, fd);
+    }
+
+    fn wait(&self, events: &mut Events, deadline: Option<Instant>, sink: &mut dyn Sink) -> io::Result<Woken> {
+        let timeout = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
+        let buffer = &mut events.epoll;
+        buffer.clear();
+        buffer.reserve(events.batch.get());
+        match epoll::wait(&self.poller, rustix::buffer::spare_capacity(buffer), timeout.as_ref()) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(Woken::default()),
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut woken = Woken::default();
+        for event in buffer.iter() {
+            use epoll::EventFlags as Flags;
+            let object = ObjectId::from_bits({ event.data }.u64());
+            let flags = event.flags;
+            match object {
+                ObjectId::NOTIFY => woken.notified = true,
+                ObjectId::TIMER => woken.timer = true,
+                object => {
+                    let broken = flags.intersects(Flags::HUP | Flags::ERR);
+                    let hang_up = broken || flags.contains(Flags::RDHUP);
+                    let read = hang_up || flags.intersects(Flags::IN | Flags::PRI);
+                    let write = broken || flags.contains(Flags::OUT);
+                    sink.ready(object, Ready { read, write, hang_up });
+                }
+            }
+        }
+        Ok(woken)
+    }
+
+    fn notify(&self) {
+        // The counter is never read; it cannot overflow in less than centuries, and a full one has rung already.
+        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+    }
+
+    fn set_timer(&self, at: Option<Instant>) {
+        let value = at.map_or(Duration::ZERO, |at| {
+            let (epoch, reading) = self.epoch;
+            (reading + at.saturating_duration_since(epoch)).max(Duration::from_nanos(1))
+        });
+        let timer = Itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(value) };
+        // Cannot fail: the descriptor is a timer, and the time is normalised.
+        let _ = rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &timer);
+    }
+
+    fn perform(&self, fd: &Fd, request: Request) -> i64 {
+        perform::perform(fd, request)
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.poller.as_fd())
+    }
+}

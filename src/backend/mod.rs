@@ -1,0 +1,225 @@
+//! The asynchronous operation processor: what carries operations out.
+//!
+//! # What a backend owes
+//!
+//! - [`Backend::submit`] takes an operation's cell, and with it the operation's buffers. The backend gives the cell back
+//!   exactly once, as finished: from `submit` itself, from `attempt`, from `cancel`, from `close`, or through `wait`.
+//! - `wait` may give a cell back as *due*: then [`Backend::attempt`] is to be called with it, by any thread.
+//! - [`Backend::cancel`] is a request. The cell comes back all the same.
+//! - It calls no handler and knows no dispatcher.
+//!
+//! One backend stands here, [`Readiness`], over what tells it that a descriptor has become ready (a [`Demux`]):
+//! the Linux fast path (`epoll`), everything that `polling` knows (`portable`), and the models' scripted kernel.
+//! A completion backend (`io_uring`) would implement [`Backend`] beside it.
+
+pub(crate) mod readiness;
+pub(crate) mod registry;
+
+#[cfg(not(proactor_loom))]
+mod perform;
+#[cfg(not(proactor_loom))]
+pub(crate) mod portable;
+
+#[cfg(all(target_os = "linux", not(polling_test_poll_backend), not(proactor_loom)))]
+pub(crate) mod epoll;
+
+#[cfg(proactor_loom)]
+pub mod script;
+
+use std::fmt;
+use std::io;
+use std::time::Instant;
+
+use crate::cell::Ptr;
+use crate::completion::Completion;
+use crate::id::ObjectId;
+use crate::operation::Request;
+use crate::queue::List;
+use readiness::Hold;
+use registry::{EntryRef, Fd};
+
+/// What a call to the backend gave back.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// The operation, finished.
+    pub(crate) done: Option<Completion>,
+    /// Its direction, held until `next` is called with it.
+    pub(crate) hold: Option<Hold>,
+}
+
+/// What a wait ended with, beside the operations that it put in the list.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Woken {
+    /// Somebody notified.
+    pub(crate) notified: bool,
+    /// The port's timer may have expired.
+    pub(crate) timer: bool,
+    /// How many operations it put in the list.
+    pub(crate) due: usize,
+}
+
+/// See the module's page for what each call owes.
+pub(crate) trait Backend: Send + Sync + fmt::Debug {
+    /// How many threads may wait at once.
+    fn seats(&self) -> usize;
+    /// Brings a descriptor in. It belongs to the backend from now on, also after an error.
+    fn open(&self, fd: Fd, owner: *const ()) -> io::Result<EntryRef>;
+    /// Takes an operation on `entry`.
+    fn submit(&self, cell: Ptr, entry: EntryRef) -> Outcome;
+    /// Carries out an operation that is due.
+    fn attempt(&self, cell: Ptr) -> Outcome;
+    /// Lets a direction go, once the operation that held it is where it belongs; perhaps another is due then.
+    fn next(&self, hold: Hold) -> Option<Completion>;
+    /// Gives the operation back, if it is waiting; its state says already that it is to be cancelled.
+    fn cancel(&self, cell: Ptr, generation: u32, object: ObjectId) -> Option<Completion>;
+    /// Finishes everything that waits on `entry` as cancelled, and asks the same of what is under way.
+    fn cancel_all(&self, entry: EntryRef, out: &List);
+    /// As `cancel_all`, and lets nothing in any more; the descriptor is closed as soon as no attempt holds it. A
+    /// generation that is over is left alone.
+    fn close(&self, entry: EntryRef, generation: u32, out: &List);
+    /// Closes everything.
+    fn close_all(&self, out: &List);
+    /// Gives up one reference to `entry`. With the last, the entry lets its owner go and is vacant.
+    fn release(&self, entry: EntryRef);
+    /// Waits until something is due, somebody notifies, the timer expires, or `deadline`. At most `seats` at once.
+    fn wait(&self, events: &mut Events, due: &List, deadline: Option<Instant>) -> io::Result<Woken>;
+    /// Wakes one thread in `wait`, or the next to come.
+    fn notify(&self);
+    /// When the port's timer expires next. Called under the timers' lock.
+    fn set_timer(&self, at: Option<Instant>);
+    /// A descriptor that is readable when `wait` would find something.
+    #[cfg(unix)]
+    fn as_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
+}
+
+/// What a demultiplexer says of an object.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ready {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    /// No more will come: the read direction stays ready.
+    pub(crate) hang_up: bool,
+}
+
+/// Where a demultiplexer reports to.
+pub(crate) trait Sink {
+    fn ready(&mut self, object: ObjectId, ready: Ready);
+}
+
+/// A way to be told that descriptors have become ready.
+pub(crate) trait Demux: Send + Sync + fmt::Debug + 'static {
+    /// How many threads may wait at once.
+    fn seats(&self) -> usize;
+    /// Whether a registration stays (edge-triggered); else interest is armed anew after each event.
+    fn edge(&self) -> bool;
+    /// Whether a short read means that an event will follow, whatever comes, the end of file included.
+    fn short_read_drains(&self) -> bool;
+    /// Registers, or with `again` changes, the interest in `fd`. With `edge`, in both directions, once.
+    fn arm(&self, fd: &Fd, object: ObjectId, read: bool, write: bool, again: bool) -> io::Result<()>;
+    /// Forgets `fd`, which is about to be closed.
+    fn disarm(&self, fd: &Fd);
+    /// Waits, and reports each event.
+    fn wait(&self, events: &mut Events, deadline: Option<Instant>, sink: &mut dyn Sink) -> io::Result<Woken>;
+    fn notify(&self);
+    fn set_timer(&self, at: Option<Instant>);
+    /// Does what `request` says, without blocking: the number, or the negated `errno`.
+    fn perform(&self, fd: &Fd, request: Request) -> i64;
+    #[cfg(unix)]
+    fn as_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
+}
+
+/// `perform`'s answer when the operation would block.
+#[cfg(not(proactor_loom))]
+pub(crate) const WOULD_BLOCK: i64 = -(rustix::io::Errno::WOULDBLOCK.raw_os_error() as i64);
+#[cfg(proactor_loom)]
+pub(crate) const WOULD_BLOCK: i64 = -11;
+
+/// A thread's room for events, made when it first waits.
+pub(crate) struct Events {
+    #[cfg(all(target_os = "linux", not(polling_test_poll_backend), not(proactor_loom)))]
+    pub(crate) epoll: Vec<rustix::event::epoll::Event>,
+    #[cfg(not(proactor_loom))]
+    pub(crate) portable: Option<polling::Events>,
+    pub(crate) batch: std::num::NonZeroUsize,
+}
+
+impl Events {
+    pub(crate) fn new(batch: std::num::NonZeroUsize) -> Self {
+        Self {
+            #[cfg(all(target_os = "linux", not(polling_test_poll_backend), not(proactor_loom)))]
+            epoll: Vec::new(),
+            #[cfg(not(proactor_loom))]
+            portable: None,
+            batch,
+        }
+    }
+}
+
+/// Which backend carries operations out.
+///
+/// ```
+/// use proactor::BackendKind;
+/// assert_eq!("portable".parse::<BackendKind>(), Ok(BackendKind::Portable));
+/// assert_eq!(BackendKind::Auto.to_string(), "auto");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// The fastest that the platform has: on Linux epoll, waited on directly.
+    #[default]
+    Auto,
+    /// What works wherever `polling` does, through its own interface. For other platforms, and for comparing.
+    Portable,
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::Portable => "portable",
+        })
+    }
+}
+
+/// A text that names no [`BackendKind`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseBackendError(String);
+
+impl fmt::Display for ParseBackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown backend `{}`: it is one of auto, portable", self.0)
+    }
+}
+
+impl std::error::Error for ParseBackendError {}
+
+impl std::str::FromStr for BackendKind {
+    type Err = ParseBackendError;
+    fn from_str(text: &str) -> Result<Self, ParseBackendError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "portable" => Ok(Self::Portable),
+            other => Err(ParseBackendError(other.to_owned())),
+        }
+    }
+}
+
+/// A backend of that kind. `let_go` is what an entry does with its owner when it is vacated.
+#[cfg(not(proactor_loom))]
+pub(crate) fn make(
+    kind: BackendKind,
+    let_go: fn(*const ()),
+) -> Result<Box<dyn Backend>, crate::error::BuildError> {
+    let failed = |error| crate::error::BuildError::io("cannot make the port's descriptors", error);
+    match kind {
+        #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
+        BackendKind::Auto => {
+            let demux = epoll::Epoll::new().map_err(failed)?;
+            Ok(Box::new(readiness::Readiness::new(demux, let_go)))
+        }
+        _ => {
+            let demux = portable::Portable::new().map_err(failed)?;
+            Ok(Box::new(readiness::Readiness::new(demux, let_go)))
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The system calls: a request, carried out without blocking.
+#![allow(unsafe_code)] // an operation's buffers are known by address
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::registry::Fd;
+use crate::operation::{Parts, Request};
+
+/// How many parts go into one system call; what is left goes into the next.
+const PARTS: usize = 64;
+
+/// A number, or the negated `errno`. Interrupted calls are made again.
+pub(super) fn perform(fd: &Fd, request: Request) -> i64 {
+    // SAFETY: an operation's request names memory that the operation owns, and that stays while the backend has the
+    // cell (`Operation` is sealed).
+    let result = unsafe { call(fd, request) };
+    match result {
+        Ok(count) => i64::try_from(count).unwrap_or(i64::MAX),
+        Err(errno) => -i64::from(errno.raw_os_error()),
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// # Safety
+///
+/// The memory that the request names is good for reading or writing, as the request says, and nobody else's.
+unsafe fn call(fd: &Fd, request: Request) -> Result<usize, Errno> {
+    let borrowed = fd.as_fd();
+    match request {
+        Request::Read { len: 0, .. } | Request::Write { len: 0, .. } => Ok(0),
+        Request::Read { ptr, len } => {
+            // SAFETY: the caller's promise.
+            let room = unsafe { std::slice::from_raw_parts_mut(ptr.cast::<MaybeUninit<u8>>(), len) };
+            retry(|| rustix::net::recv(borrowed, &mut *room, RecvFlags::empty()).map(|(_, count)| count))
+        }
+        Request::Write { ptr, len } => {
+            // SAFETY: the caller's promise.
+            let bytes = unsafe { std::slice::from_raw_parts(ptr, len) };
+            retry(|| rustix::net::send(borrowed, bytes, SendFlags::NOSIGNAL))
+        }
+        // SAFETY: the caller's promise, for each part.
+        Request::ReadVectored(mut parts) => unsafe { read_vectored(borrowed, parts.as_mut()) },
+        // SAFETY: the caller's promise, for each part.
+        Request::WriteVectored(mut parts) => unsafe { write_vectored(fd, parts.as_mut()) },
+        Request::Accept { peer } => {
+            // SAFETY: the caller's promise.
+            accept(fd, unsafe { &mut *peer })
+        }
+        Request::Connect { address, begun } => {
+            // SAFETY: the caller's promise.
+            let begun = unsafe { &mut *begun };
+            // SAFETY: the caller's promise.
+            let address = unsafe { *address };
+            connect(fd, address.into(), begun)
+        }
+        Request::Shutdown(how) => match fd.shutdown(how) {
+            Ok(()) => Ok(0),
+            Err(error) => Err(errno(&error)),
+        },
+        Request::None | Request::Timer(_) | Request::Script(_) => Err(Errno::INVAL),
+    }
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+/// # Safety
+///
+/// The parts are good for writing, and nobody else's.
+unsafe fn read_vectored(fd: BorrowedFd<'_>, parts: &mut dyn Parts) -> Result<usize, Errno> {
+    let mut slices: [IoSliceMut<'_>; PARTS] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
+    let mut count = 0;
+    parts.each(&mut |ptr, len| {
+        if count < PARTS && len > 0 {
+            // SAFETY: the caller's promise; a buffer's bytes are initialised by the kernel before anybody reads them.
+            slices[count] = IoSliceMut::new(unsafe { std::slice::from_raw_parts_mut(ptr, len) });
+            count += 1;
+        }
+    });
+    if count == 0 {
+        return Ok(0);
+    }
+    retry(|| rustix::io::readv(fd, &mut slices[..count]))
+}
+
+/// # Safety
+///
+/// The parts are good for reading.
+unsafe fn write_vectored(fd: &Fd, parts: &mut dyn Parts) -> Result<usize, Errno> {
+    let mut slices = [IoSlice::new(&[]); PARTS];
+    let mut count = 0;
+    parts.each(&mut |ptr, len| {
+        if count < PARTS && len > 0 {
+            // SAFETY: the caller's promise.
+            slices[count] = IoSlice::new(unsafe { std::slice::from_raw_parts(ptr, len) });
+            count += 1;
+        }
+    });
+    if count == 0 {
+        return Ok(0);
+    }
+    retry(|| fd.send_vectored(&slices[..count]).map_err(|error| errno(&error)))
+}
+
+fn accept(fd: &Fd, peer: &mut Option<std::net::SocketAddr>) -> Result<usize, Errno> {
+    retry(|| {
+        let (socket, address) = fd.accept().map_err(|error| errno(&error))?;
+        socket.set_nonblocking(true).map_err(|error| errno(&error))?;
+        *peer = address.as_socket();
+        Ok(usize::try_from(socket.into_raw_fd()).unwrap_or(0))
+    })
+}
+
+fn connect(fd: &Fd, address: socket2::SockAddr, begun: &mut bool) -> Result<usize, Errno> {
+    if !std::mem::replace(begun, true) {
+        return match fd.connect(&address) {
+            Ok(()) => Ok(0),
+            Err(error) => match errno(&error) {
+                Errno::INPROGRESS | Errno::INTR => Err(Errno::WOULDBLOCK),
+                other => Err(other),
+            },
+        };
+    }
+    match fd.take_error() {
+        Ok(Some(error)) | Err(error) => Err(errno(&error)),
+        // An event that came before the kernel was done says nothing yet.
+        Ok(None) => match fd.peer_addr() {
+            Ok(_) => Ok(0),
+            Err(error) if errno(&error) == Errno::NOTCONN => Err(Errno::WOULDBLOCK),
+            Err(error) => Err(errno(&error)),
+        },
+    }
+}

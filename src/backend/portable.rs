@@ -1,0 +1,154 @@
+//! Everything that `polling` knows, through its own interface: edge-triggered where it can, oneshot where not.
+//!
+//! `polling` lets one thread wait, so there is one seat. It never asks for a hang-up of the peer's writing side, so a
+//! short read says nothing about what follows, and each read goes on to `WouldBlock`.
+#![allow(unsafe_code)] // `polling`'s registrations outlive the borrow of their source
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use polling::{Event, PollMode, Poller};
+
+use super::registry::Fd;
+use super::{Demux, Events, Ready, Sink, Woken, perform};
+use crate::id::ObjectId;
+use crate::operation::Request;
+use crate::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Portable {
+    poller: Poller,
+    edge: bool,
+    epoch: Instant,
+    /// Nanoseconds after `epoch` at which the port's timer expires.
+    timer: AtomicU64,
+    /// Until when the seated thread sleeps; 0 while nobody does.
+    asleep_until: AtomicU64,
+}
+
+const NEVER: u64 = u64::MAX;
+
+impl Portable {
+    pub(crate) fn new() -> io::Result<Self> {
+        let poller = Poller::new()?;
+        Ok(Self {
+            edge: poller.supports_edge(),
+            poller,
+            epoch: Instant::now(),
+            timer: AtomicU64::new(NEVER),
+            asleep_until: AtomicU64::new(0),
+        })
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(NEVER)
+    }
+
+    fn event(&self, object: ObjectId, read: bool, write: bool) -> Event {
+        // On 32-bit systems the index alone: an event that comes late then makes its successor try once in vain.
+        #[allow(clippy::cast_possible_truncation)]
+        let key = object.bits() as usize;
+        Event::new(key, read, write)
+    }
+}
+
+fn object(key: usize) -> ObjectId {
+    ObjectId::from_bits(key as u64)
+}
+
+impl Demux for Portable {
+    fn seats(&self) -> usize {
+        1
+    }
+
+    fn edge(&self) -> bool {
+        self.edge
+    }
+
+    fn short_read_drains(&self) -> bool {
+        false
+    }
+
+    fn arm(&self, fd: &Fd, object: ObjectId, read: bool, write: bool, again: bool) -> io::Result<()> {
+        let (event, mode) = if self.edge {
+            (self.event(object, true, true), PollMode::Edge)
+        } else {
+            (self.event(object, read, write), PollMode::Oneshot)
+        };
+        if again {
+            return self.poller.modify_with_mode(fd, event, mode);
+        }
+        // SAFETY: `disarm` is called before the descriptor is closed (`Readiness::give_share`).
+        unsafe { self.poller.add_with_mode(fd, event, mode) }
+    }
+
+    fn disarm(&self, fd: &Fd) {
+        // Fails only if the descriptor is not registered, which is what is wanted.
+        let _ = self.poller.delete(fd);
+    }
+
+    fn wait(&self, events: &mut Events, deadline: Option<Instant>, sink: &mut dyn Sink) -> io::Result<Woken> {
+        let own = deadline.map_or(NEVER, |at| self.nanos(at));
+        let mut until = own.min(self.timer.load(Ordering::Relaxed));
+        // Who sets an earlier timer stores it, fences, and looks here; we store, fence, and look there.
+        self.asleep_until.store(until, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        until = until.min(self.timer.load(Ordering::Relaxed));
+        let now = self.nanos(Instant::now());
+        let timeout = (until != NEVER).then(|| Duration::from_nanos(until.saturating_sub(now)));
+        let room = events.portable.get_or_insert_with(polling::Events::new);
+        room.clear();
+        let waited = self.poller.wait(room, timeout);
+        self.asleep_until.store(0, Ordering::Relaxed);
+        match waited {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Woken::default()),
+            Err(error) => return Err(error),
+        }
+        for event in room.iter() {
+            let hang_up = event.is_interrupt() || event.is_err() == Some(true);
+            let ready = Ready {
+                read: event.readable || event.is_priority() || hang_up,
+                write: event.writable || hang_up,
+                hang_up,
+            };
+            sink.ready(object(event.key), ready);
+        }
+        let timer = self.timer.load(Ordering::Relaxed);
+        // `polling` does not tell that it was notified: an empty wait may have been.
+        let timer = timer != NEVER && timer <= self.nanos(Instant::now());
+        Ok(Woken { notified: true, timer, due: 0 })
+    }
+
+    fn notify(&self) {
+        // Fails only if the poller is gone.
+        let _ = self.poller.notify();
+    }
+
+    fn set_timer(&self, at: Option<Instant>) {
+        let at = at.map_or(NEVER, |at| self.nanos(at));
+        self.timer.store(at, Ordering::Relaxed);
+        // The other half of the pair in `wait`.
+        fence(Ordering::SeqCst);
+        if self.asleep_until.load(Ordering::Relaxed) > at {
+            self.notify();
+        }
+    }
+
+    fn perform(&self, fd: &Fd, request: Request) -> i64 {
+        perform::perform(fd, request)
+    }
+
+    #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        // Its timer is not in the descriptor: a foreign loop asks `next_deadline`.
+        Some(std::os::fd::AsFd::as_fd(&self.poller))
+    }
+
+    #[cfg(not(all(target_os = "linux", not(polling_test_poll_backend))))]
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}

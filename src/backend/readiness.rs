@@ -1,0 +1,399 @@
+//! The backend that attempts operations itself, and waits for readiness where they would block.
+//!
+//! Each direction of an object has a lock, a tick and at most one *current* operation. The protocol, with the races it
+//! avoids, is in `docs/dispatch-protocols.md`, "A direction". In short: an attempt notes the tick; an event advances it
+//! and sets *ready*; `WouldBlock` or a short read clears *ready* only if the tick is unchanged, else the attempt is
+//! made again. What succeeds holds its direction until its completion is where it belongs ([`Hold`]), so that
+//! completions of one direction are handed on in order.
+#![allow(unsafe_code)] // operations are called through their tables
+
+use std::io;
+use std::time::Instant;
+
+use super::registry::{EntryRef, Fd, Interest, Registry, Way};
+use super::{Backend, Demux, Events, Outcome, Ready, Sink, WOULD_BLOCK, Woken};
+use crate::cell::{Ptr, header, phase};
+use crate::completion::Completion;
+use crate::id::{Kind, ObjectId};
+use crate::operation::{self, Request, cancelled, code, part};
+use crate::queue::List;
+use crate::sync::atomic::Ordering;
+use crate::sync::mutant;
+
+/// A direction that is held after an attempt, until [`Backend::next`] lets it go.
+#[derive(Debug)]
+#[must_use = "the direction stays shut until the hold is given to `next`"]
+pub(crate) struct Hold {
+    entry: EntryRef,
+    way: Way,
+    tick: u32,
+    drained: bool,
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Readiness<D> {
+    demux: D,
+    registry: Registry,
+    /// Ends an entry's hold on its owner. Whoever calls the backend holds the owner, too.
+    let_go: fn(*const ()),
+}
+
+/// What became of an operation that would block.
+enum PutBack {
+    Waits,
+    AttemptAgain,
+    Ends(i64),
+}
+
+fn way(kind: Kind) -> Way {
+    match kind {
+        Kind::Read | Kind::Accept => Way::Read,
+        _ => Way::Write,
+    }
+}
+
+/// How many bytes a read asks for; none where a short count says nothing.
+fn wanted(request: &Request) -> Option<usize> {
+    match request {
+        Request::Read { len, .. } => Some(*len),
+        #[cfg(proactor_loom)]
+        Request::Script(len) => Some(*len),
+        _ => None,
+    }
+}
+
+impl<D: Demux> Readiness<D> {
+    pub(crate) fn new(demux: D, let_go: fn(*const ())) -> Self {
+        Self { demux, registry: Registry::new(), let_go }
+    }
+
+    /// Attempts until the operation is finished or would block. The caller's thread has made `cell` current.
+    fn carry_out(&self, cell: Ptr) -> Outcome {
+        let state = header(cell);
+        let table = state.vtable();
+        let way = way(table.kind);
+        let Some(entry) = self.registry.get(ObjectId::from_bits(state.data()).index()) else {
+            return Outcome::default();
+        };
+        loop {
+            if let Some(raw) = cancelled(state.phase()) {
+                return Self::end(cell, raw, entry, way, false);
+            }
+            // SAFETY: the cell is ours, its table is its body's, and it stays where it is.
+            let request = unsafe { (table.request)(cell) };
+            let wanted = wanted(&request);
+            // SAFETY: `cell` is current, so the direction is held.
+            let raw = match unsafe { entry.fd() } {
+                Some(fd) => self.demux.perform(fd, request),
+                None => code::CLOSED,
+            };
+            let mut drained = raw == WOULD_BLOCK;
+            if let Ok(count) = usize::try_from(raw) {
+                // SAFETY: as for `request`.
+                let more = unsafe { (table.advance)(cell, count) };
+                drained = wanted.is_some_and(|wanted| 0 < count && count < wanted)
+                    && self.demux.short_read_drains()
+                    && entry.registered.load(Ordering::Relaxed);
+                if !more {
+                    return Self::end(cell, raw, entry, way, drained);
+                }
+            } else if !drained {
+                return Self::end(cell, raw, entry, way, false);
+            }
+            if !drained {
+                continue;
+            }
+            match self.put_back(cell, entry, way) {
+                PutBack::Waits => return Outcome::default(),
+                PutBack::AttemptAgain => {}
+                PutBack::Ends(raw) => return Self::end(cell, raw, entry, way, false),
+            }
+        }
+    }
+
+    /// Fixes the result. The direction stays held.
+    fn end(cell: Ptr, raw: i64, entry: EntryRef, way: Way, drained: bool) -> Outcome {
+        // SAFETY: the cell is an operation's, current and therefore ours.
+        let tick = unsafe { part(cell) }.tick.get();
+        // SAFETY: as above; its result is open.
+        let done = unsafe { operation::complete(cell, raw) };
+        Outcome { done: Some(done), hold: Some(Hold { entry, way, tick, drained }) }
+    }
+
+    /// Makes an operation that would block wait, in front, unless something happened since its attempt began.
+    fn put_back(&self, cell: Ptr, entry: EntryRef, way: Way) -> PutBack {
+        let mut direction = entry.direction(way);
+        // SAFETY: the cell is an operation's, current and therefore ours.
+        let noted = &unsafe { part(cell) }.tick;
+        if noted.replace(direction.tick) != direction.tick && !mutant("direction-no-tick") {
+            return PutBack::AttemptAgain;
+        }
+        // A canceller that looked before us did not find it waiting: its request is ours to see.
+        if let Some(raw) = cancelled(header(cell).phase()) {
+            return PutBack::Ends(raw);
+        }
+        if direction.closed {
+            return PutBack::Ends(code::CANCELLED);
+        }
+        if let Err(raw) = self.arm(entry, way) {
+            return PutBack::Ends(raw);
+        }
+        direction.ready = false;
+        direction.current = None;
+        // SAFETY: the cell is ours, and goes to the direction's queue as its owner.
+        direction.queue.push_front(unsafe { Completion::from_ptr(cell) });
+        PutBack::Waits
+    }
+
+    /// Sees to it that an event will come. Under the direction's lock, so the event finds the operation waiting.
+    fn arm(&self, entry: EntryRef, way: Way) -> Result<(), i64> {
+        let mut interest = entry.interest.lock();
+        if interest.registered && self.demux.edge() {
+            return Ok(());
+        }
+        let before = *interest;
+        interest.registered = true;
+        entry.registered.store(true, Ordering::Relaxed);
+        interest.read |= way == Way::Read;
+        interest.write |= way == Way::Write;
+        // SAFETY: the caller holds the direction.
+        let Some(fd) = (unsafe { entry.fd() }) else { return Err(code::CLOSED) };
+        let (read, write) = (interest.read, interest.write);
+        self.demux.arm(fd, entry.id(), read, write, before.registered).map_err(|error| {
+            *interest = before;
+            -i64::from(error.raw_os_error().unwrap_or(0))
+        })
+    }
+
+    /// Gives back one share of the close; the last one closes the descriptor.
+    fn give_share(&self, entry: EntryRef) {
+        if entry.shares.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        let mut interest = entry.interest.lock();
+        // SAFETY: this was the last share; under the lock of `interest`, which `rearm` reads it under.
+        let fd = unsafe { entry.take_fd() };
+        if let Some(fd) = fd.filter(|_| std::mem::take(&mut *interest).registered) {
+            self.demux.disarm(&fd);
+        }
+        drop(interest);
+        self.release(entry);
+    }
+
+    /// Takes everything that waits in `way`, finished as cancelled, and asks the current operation to be.
+    fn cancel_way(entry: EntryRef, way: Way, out: &List, close: bool) -> Option<bool> {
+        let mut direction = entry.direction(way);
+        if close && direction.closed {
+            return None;
+        }
+        direction.closed |= close;
+        for waiting in direction.queue.take_all() {
+            let cell = waiting.into_ptr();
+            let raw = cancelled(header(cell).phase()).unwrap_or(code::CANCELLED);
+            // SAFETY: it was the queue's, and is ours now; its result is open.
+            out.push_back(unsafe { operation::complete(cell, raw) });
+        }
+        if let Some(current) = direction.current {
+            // Under the lock: it is current, so its cell is still its own.
+            let current = header(current);
+            current.request_cancel(current.generation(), phase::CANCEL);
+        }
+        Some(direction.current.is_some())
+    }
+}
+
+impl<D: Demux> Backend for Readiness<D> {
+    fn seats(&self) -> usize {
+        self.demux.seats()
+    }
+
+    fn open(&self, fd: Fd, owner: *const ()) -> io::Result<EntryRef> {
+        self.registry.occupy(fd, owner).ok_or_else(|| io::Error::from_raw_os_error(24))
+    }
+
+    fn submit(&self, cell: Ptr, entry: EntryRef) -> Outcome {
+        let mut direction = entry.direction(way(header(cell).vtable().kind));
+        // A time limit may have passed before the operation came here; nobody will look for it again.
+        let over = if direction.closed { Some(code::CLOSED) } else { cancelled(header(cell).phase()) };
+        if let Some(raw) = over {
+            drop(direction);
+            // SAFETY: the cell is the caller's, who gave it to us; its result is open.
+            return Outcome { done: Some(unsafe { operation::complete(cell, raw) }), hold: None };
+        }
+        if direction.current.is_some() || !direction.queue.is_empty() || !direction.ready {
+            // SAFETY: the cell goes to the direction's queue as its owner.
+            direction.queue.push_back(unsafe { Completion::from_ptr(cell) });
+            return Outcome::default();
+        }
+        direction.current = Some(cell);
+        // SAFETY: an operation's cell, ours.
+        unsafe { part(cell) }.tick.set(direction.tick);
+        drop(direction);
+        self.carry_out(cell)
+    }
+
+    fn attempt(&self, cell: Ptr) -> Outcome {
+        self.carry_out(cell)
+    }
+
+    fn next(&self, hold: Hold) -> Option<Completion> {
+        let mut direction = hold.entry.direction(hold.way);
+        direction.current = None;
+        let unchanged = direction.tick == hold.tick || mutant("direction-no-tick");
+        if hold.drained && unchanged && !direction.hang_up {
+            direction.ready = false;
+        }
+        if direction.closed {
+            drop(direction);
+            self.give_share(hold.entry);
+            return None;
+        }
+        if !direction.ready {
+            return None;
+        }
+        let next = direction.queue.pop_front()?;
+        direction.current = Some(next.ptr());
+        // SAFETY: an operation's cell, which `next` owns.
+        unsafe { part(next.ptr()) }.tick.set(direction.tick);
+        Some(next)
+    }
+
+    fn cancel(&self, cell: Ptr, generation: u32, object: ObjectId) -> Option<Completion> {
+        let entry = self.registry.get(object.index())?;
+        let is_it = |waiting: Ptr| {
+            waiting == cell
+                && (header(cell).is(generation, phase::CANCEL) || header(cell).is(generation, phase::TIMEOUT))
+        };
+        let found = [Way::Read, Way::Write].into_iter().find_map(|way| entry.direction(way).queue.remove(is_it))?;
+        let cell = found.into_ptr();
+        let raw = cancelled(header(cell).phase()).unwrap_or(code::CANCELLED);
+        // SAFETY: it was the queue's, and is ours now; its result is open.
+        Some(unsafe { operation::complete(cell, raw) })
+    }
+
+    fn cancel_all(&self, entry: EntryRef, out: &List) {
+        for way in [Way::Read, Way::Write] {
+            Self::cancel_way(entry, way, out, false);
+        }
+    }
+
+    fn close(&self, entry: EntryRef, generation: u32, out: &List) {
+        // Only the one who shuts the read direction goes on: the closer.
+        let mut closer = false;
+        for way in [Way::Read, Way::Write] {
+            if entry.generation.load(Ordering::Acquire) != generation {
+                return;
+            }
+            match Self::cancel_way(entry, way, out, true) {
+                Some(held) => {
+                    closer = true;
+                    if !held {
+                        self.give_share(entry);
+                    }
+                }
+                None if !closer => return,
+                None => {}
+            }
+        }
+        self.give_share(entry);
+    }
+
+    fn close_all(&self, out: &List) {
+        for entry in self.registry.all() {
+            let generation = entry.generation.load(Ordering::Acquire);
+            self.close(entry, generation, out);
+        }
+    }
+
+    fn release(&self, entry: EntryRef) {
+        if entry.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let owner = entry.owner.load(Ordering::Relaxed);
+            self.registry.vacate(entry);
+            (self.let_go)(owner);
+        }
+    }
+
+    fn wait(&self, events: &mut Events, due: &List, deadline: Option<Instant>) -> io::Result<Woken> {
+        let mut reaper = Reaper { backend: self, due, count: 0 };
+        let mut woken = self.demux.wait(events, deadline, &mut reaper)?;
+        woken.due = reaper.count;
+        Ok(woken)
+    }
+
+    fn notify(&self) {
+        self.demux.notify();
+    }
+
+    fn set_timer(&self, at: Option<Instant>) {
+        self.demux.set_timer(at);
+    }
+
+    #[cfg(unix)]
+    fn as_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.demux.as_fd()
+    }
+}
+
+/// Turns events into operations that are due.
+struct Reaper<'a, D> {
+    backend: &'a Readiness<D>,
+    due: &'a List,
+    count: usize,
+}
+
+impl<D: Demux> Reaper<'_, D> {
+    fn advance(&mut self, entry: EntryRef, object: ObjectId, way: Way, hang_up: bool) {
+        let mut direction = entry.direction(way);
+        // Under the lock: an entry is vacated only after both directions were shut.
+        if direction.closed || entry.generation.load(Ordering::Acquire) != object.generation() {
+            return;
+        }
+        direction.tick = direction.tick.wrapping_add(1);
+        direction.ready = true;
+        direction.hang_up |= hang_up;
+        if direction.current.is_some() {
+            return;
+        }
+        if let Some(next) = direction.queue.pop_front() {
+            direction.current = Some(next.ptr());
+            // SAFETY: an operation's cell, which `next` owns.
+            unsafe { part(next.ptr()) }.tick.set(direction.tick);
+            self.due.push_back(next);
+            self.count += 1;
+        }
+    }
+
+    /// Oneshot: the event has disarmed both directions; what it did not report is armed again.
+    fn rearm(&self, entry: EntryRef, object: ObjectId, ready: Ready) {
+        let mut interest = entry.interest.lock();
+        if !interest.registered || entry.generation.load(Ordering::Acquire) != object.generation() {
+            return;
+        }
+        interest.read &= !ready.read;
+        interest.write &= !ready.write;
+        let Interest { read, write, .. } = *interest;
+        if read || write {
+            // SAFETY: registered, so not yet taken out, which `give_share` does under this lock.
+            if let Some(fd) = unsafe { entry.fd() } {
+                // An error here means that the object is going away, which completes what waits on it.
+                let _ = self.backend.demux.arm(fd, object, read, write, true);
+            }
+        }
+    }
+}
+
+impl<D: Demux> Sink for Reaper<'_, D> {
+    fn ready(&mut self, object: ObjectId, ready: Ready) {
+        let Some(entry) = self.backend.registry.get(object.index()) else { return };
+        if !self.backend.demux.edge() {
+            self.rearm(entry, object, ready);
+        }
+        if ready.read || ready.hang_up {
+            self.advance(entry, object, Way::Read, ready.hang_up);
+        }
+        if ready.write {
+            self.advance(entry, object, Way::Write, false);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The objects of a port: entries of an address that stays, found by index, told apart by generation.
+//!
+//! An entry is used again after its object is gone, and its memory is freed with the registry alone. So an event that
+//! comes late finds an entry, sees another generation under the direction's lock, and does nothing.
+//!
+//! | field | who may touch it |
+//! |---|---|
+//! | `generation` | written by whoever frees the entry, when nothing else refers to it; read by anybody |
+//! | `refs` | one for each handle, and one for as long as the descriptor is open |
+//! | `fd` | written at `open` and by the last share of the close; read by whoever holds a direction |
+//! | `shares` | the closer and each direction that is held when it closes |
+//! | `interest` | under its lock (portable, oneshot) |
+//! | `directions` | each under its lock |
+#![allow(unsafe_code)] // entries outlive the borrows that a lock-free lookup can express
+
+use std::fmt;
+use std::ptr::NonNull;
+
+use crate::cell::Ptr;
+use crate::id::ObjectId;
+use crate::queue::List;
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use crate::sync::{Mutex, MutexGuard, OnceLock, PlainMutex};
+
+/// A descriptor, as the demultiplexer knows it.
+#[cfg(not(proactor_loom))]
+pub(crate) type Fd = socket2::Socket;
+/// In a model: which of the script's objects.
+#[cfg(proactor_loom)]
+pub(crate) type Fd = usize;
+
+/// One direction of an object.
+#[derive(Debug)]
+pub(crate) struct Direction {
+    /// The operations that wait, oldest first.
+    pub(crate) queue: List,
+    /// The operation that is due or being attempted: nobody else attempts while it is here.
+    pub(crate) current: Option<Ptr>,
+    /// Advances with each event, so that an attempt that began before it does not clear `ready`.
+    pub(crate) tick: u32,
+    /// Whether an attempt may succeed. True at first: attempt, then ask.
+    pub(crate) ready: bool,
+    /// No more will come; `ready` is not cleared by a short read.
+    pub(crate) hang_up: bool,
+    /// Nothing is let in any more.
+    pub(crate) closed: bool,
+}
+
+// SAFETY: `current` names a cell that the direction's operation owns; it goes with the entry's lock.
+unsafe impl Send for Direction {}
+
+/// What was asked of the demultiplexer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Interest {
+    pub(crate) registered: bool,
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+}
+
+/// Which direction of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Read,
+    Write,
+}
+
+/// One object.
+pub(crate) struct Entry {
+    pub(crate) index: u32,
+    pub(crate) generation: AtomicU32,
+    pub(crate) refs: AtomicU32,
+    pub(crate) shares: AtomicU32,
+    /// Whether the demultiplexer knows it: `interest.registered`, for whoever does not hold that lock.
+    pub(crate) registered: AtomicBool,
+    pub(crate) interest: Mutex<Interest>,
+    /// The port, which each open entry keeps alive; the backend only carries it.
+    pub(crate) owner: AtomicPtr<()>,
+    fd: std::cell::UnsafeCell<Option<Fd>>,
+    directions: [Mutex<Direction>; 2],
+}
+
+// SAFETY: `fd` is written only by `occupy` (nobody else knows the entry yet) and `take_fd` (nobody holds a direction any
+// more); all else is atomics and locks.
+unsafe impl Sync for Entry {}
+// SAFETY: as above.
+unsafe impl Send for Entry {}
+
+impl Entry {
+    fn vacant(index: u32) -> Self {
+        let direction = || {
+            Mutex::new(Direction {
+                queue: List::new(),
+                current: None,
+                tick: 0,
+                ready: true,
+                hang_up: false,
+                closed: true,
+            })
+        };
+        Self {
+            index,
+            generation: AtomicU32::new(0),
+            refs: AtomicU32::new(0),
+            shares: AtomicU32::new(0),
+            registered: AtomicBool::new(false),
+            interest: Mutex::new(Interest::default()),
+            owner: AtomicPtr::new(std::ptr::null_mut()),
+            fd: std::cell::UnsafeCell::new(None),
+            directions: [direction(), direction()],
+        }
+    }
+
+    pub(crate) fn id(&self) -> ObjectId {
+        ObjectId::new(self.index, self.generation.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn direction(&self, way: Way) -> MutexGuard<'_, Direction> {
+        match way {
+            Way::Read => self.directions[0].lock(),
+            Way::Write => self.directions[1].lock(),
+        }
+    }
+
+    /// The descriptor.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds a direction (is its `current`), or a handle while the object is open and is the only closer.
+    pub(crate) unsafe fn fd(&self) -> Option<&Fd> {
+        // SAFETY: it is taken out only after every direction was let go, which the caller's hold rules out.
+        unsafe { (*self.fd.get()).as_ref() }
+    }
+
+    /// Takes the descriptor out, to close it.
+    ///
+    /// # Safety
+    ///
+    /// The caller gave back the last share of the close.
+    pub(crate) unsafe fn take_fd(&self) -> Option<Fd> {
+        // SAFETY: no direction is held and none can be taken any more, so nobody reads it.
+        unsafe { (*self.fd.get()).take() }
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+/// An entry of a registry that lives. Whoever keeps one beyond a call counts in `refs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryRef(NonNull<Entry>);
+
+// SAFETY: a shared reference to an `Entry`, which is `Sync`.
+unsafe impl Send for EntryRef {}
+// SAFETY: as above.
+unsafe impl Sync for EntryRef {}
+
+impl std::ops::Deref for EntryRef {
+    type Target = Entry;
+    #[inline]
+    fn deref(&self) -> &Entry {
+        // SAFETY: entries are freed with their registry alone, and that with the port, which everyone who has an
+        // `EntryRef` keeps alive.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// Pages double: page `p` holds `FIRST << p` entries.
+const FIRST: usize = if cfg!(proactor_loom) { 2 } else { 64 };
+const PAGES: usize = 24;
+
+/// All entries.
+pub(crate) struct Registry {
+    pages: [OnceLock<Box<[Entry]>>; PAGES],
+    free: PlainMutex<Free>,
+}
+
+#[derive(Default)]
+struct Free {
+    indexes: Vec<u32>,
+    issued: u32,
+}
+
+impl Registry {
+    pub(crate) fn new() -> Self {
+        Self { pages: [const { OnceLock::new() }; PAGES], free: PlainMutex::new(Free::default()) }
+    }
+
+    fn locate(index: u32) -> (usize, usize) {
+        let at = index as usize / FIRST + 1;
+        let page = at.ilog2() as usize;
+        (page, index as usize - FIRST * ((1 << page) - 1))
+    }
+
+    /// The entry of that index, if it was ever issued.
+    #[inline]
+    pub(crate) fn get(&self, index: u32) -> Option<EntryRef> {
+        let (page, at) = Self::locate(index);
+        let entry = self.pages.get(page)?.get()?.get(at)?;
+        Some(EntryRef(NonNull::from(entry)))
+    }
+
+    /// A vacant entry, made the home of `fd` with one handle. `None` when there are too many; the descriptor is dropped.
+    pub(crate) fn occupy(&self, fd: Fd, owner: *const ()) -> Option<EntryRef> {
+        let index = {
+            let mut free = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            match free.indexes.pop() {
+                Some(index) => index,
+                None if free.issued < ObjectId::INDEX_LIMIT => {
+                    free.issued += 1;
+                    free.issued - 1
+                }
+                None => return None,
+            }
+        };
+        let (page, _) = Self::locate(index);
+        self.pages.get(page)?.get_or_init(|| {
+            let first = FIRST * ((1 << page) - 1);
+            (first..first + (FIRST << page)).map(|at| Entry::vacant(u32::try_from(at).unwrap_or(u32::MAX))).collect()
+        });
+        let entry = self.get(index)?;
+        // SAFETY: a vacant entry has no handle, no operation and no registration, so nobody else looks at `fd`.
+        unsafe { *entry.0.as_ref().fd.get() = Some(fd) };
+        entry.owner.store(owner.cast_mut(), Ordering::Relaxed);
+        entry.shares.store(3, Ordering::Relaxed);
+        *entry.interest.lock() = Interest::default();
+        entry.registered.store(false, Ordering::Relaxed);
+        for way in [Way::Read, Way::Write] {
+            let mut direction = entry.direction(way);
+            direction.ready = true;
+            direction.hang_up = false;
+            direction.closed = false;
+        }
+        // One for the handle, one for the open descriptor.
+        entry.refs.store(2, Ordering::Release);
+        Some(entry)
+    }
+
+    /// Makes the entry vacant again, under the next generation.
+    pub(crate) fn vacate(&self, entry: EntryRef) {
+        entry.generation.fetch_add(1, Ordering::Release);
+        let mut free = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        free.indexes.push(entry.index);
+    }
+
+    /// Every entry that was ever issued.
+    pub(crate) fn all(&self) -> impl Iterator<Item = EntryRef> {
+        let issued = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).issued;
+        (0..issued).filter_map(|index| self.get(index))
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").finish_non_exhaustive()
+    }
+}
+
+
+#[cfg(all(test, not(proactor_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn socket() -> Fd {
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+        #[test]
+        fn an_index_has_one_tenant_and_a_generation_never_returns(steps in proptest::collection::vec(any::<(bool, u8)>(), 1..300)) {
+            let registry = Registry::new();
+            let mut living: Vec<EntryRef> = Vec::new();
+            let mut seen: HashMap<ObjectId, ()> = HashMap::new();
+            for (open, which) in steps {
+                if open || living.is_empty() {
+                    let entry = registry.occupy(socket(), std::ptr::null()).expect("room");
+                    prop_assert!(seen.insert(entry.id(), ()).is_none(), "an id was issued twice");
+                    prop_assert!(!living.contains(&entry));
+                    prop_assert_eq!(registry.get(entry.index), Some(entry));
+                    living.push(entry);
+                } else {
+                    let entry = living.swap_remove(usize::from(which) % living.len());
+                    // SAFETY: nobody else knows the entry.
+                    drop(unsafe { entry.take_fd() });
+                    registry.vacate(entry);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pages_hold_every_index_once() {
+        let mut last = (0, usize::MAX);
+        for index in 0..10_000 {
+            let at = Registry::locate(index);
+            assert!(at == (last.0, last.1.wrapping_add(1)) || at == (last.0 + 1, 0), "{index}: {at:?} after {last:?}");
+            last = at;
+        }
+    }
+}

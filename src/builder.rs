@@ -1,0 +1,177 @@
+//! Every knob, its default, and why one would turn it.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use crate::backend::BackendKind;
+use crate::dispatch::{Dispatcher, Strategy, WorkStealing};
+use crate::error::BuildError;
+use crate::port::pool::{Knobs, PanicPolicy};
+use crate::sync::Arc;
+
+/// Builds a [`Proactor`](crate::Proactor). Every knob has a default; a combination that cannot be is refused by
+/// [`build`](Self::build), with what to change.
+///
+/// ```
+/// use proactor::{dispatch::LeaderFollowers, BackendKind, Proactor};
+/// use std::num::NonZeroUsize;
+/// # fn main() -> Result<(), proactor::BuildError> {
+/// let proactor = Proactor::builder()
+///     .dispatcher(LeaderFollowers::new()) // the concurrency strategy: this line, and no other
+///     .threads(NonZeroUsize::new(2).unwrap())
+///     .backend(BackendKind::Auto)
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Builder {
+    pub(crate) dispatcher: Box<dyn Dispatcher>,
+    pub(crate) threads: Option<NonZeroUsize>,
+    pub(crate) backend: BackendKind,
+    pub(crate) knobs: Knobs,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            dispatcher: Box::new(WorkStealing::new()),
+            threads: None,
+            backend: BackendKind::Auto,
+            knobs: Knobs::default(),
+        }
+    }
+}
+
+impl Builder {
+    /// All defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The concurrency strategy: one of [`dispatch`](crate::dispatch), or one of your own. Default: [`WorkStealing`].
+    /// Change it when measuring says so; nothing else in the program changes with it.
+    pub fn dispatcher(mut self, dispatcher: impl Dispatcher) -> Self {
+        self.dispatcher = Box::new(dispatcher);
+        self
+    }
+
+    /// As [`dispatcher`](Self::dispatcher), by name: for a strategy that comes from configuration.
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
+        self.dispatcher = strategy.dispatcher();
+        self
+    }
+
+    /// How many threads run handlers. Default: what the strategy says; 1 for the single-threaded one, the number of
+    /// processors for the pools. More help when handlers block; fewer leave processors to others.
+    pub fn threads(mut self, threads: NonZeroUsize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// What carries operations out. Default: [`BackendKind::Auto`]. Choose `Portable` to compare, or to rule the fast path
+    /// out when something is odd.
+    pub fn backend(mut self, backend: BackendKind) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// How many events a thread reaps at once. Default: 128. Smaller batches spread a burst over more threads, larger ones
+    /// save system calls.
+    pub fn batch(mut self, events: NonZeroUsize) -> Self {
+        self.knobs.batch = events;
+        self
+    }
+
+    /// How many completions in a row a thread runs of what its own handlers finished, before the queue has its turn.
+    /// Default: 16. More keeps data warm, fewer is fairer; 0 is strict order of arrival.
+    pub fn turn_budget(mut self, completions: usize) -> Self {
+        self.knobs.turn_budget = completions;
+        self
+    }
+
+    /// After how many picks from the queues a busy thread looks for events, if nobody else waits for them. Default: 64.
+    /// Lower it if handlers are long and there is one thread.
+    pub fn poll_every(mut self, picks: NonZeroUsize) -> Self {
+        self.knobs.poll_every = picks;
+        self
+    }
+
+    /// How long a thread that has nothing to run looks for work before it sleeps. Default: not at all. It burns a processor for
+    /// the sake of a faster wake-up; a few microseconds at most are sensible.
+    pub fn spin(mut self, before_sleep: Duration) -> Self {
+        self.knobs.spin = before_sleep;
+        self
+    }
+
+    /// What background threads are called; the worker's number is appended. Default: `proactor`. A name with a NUL byte is
+    /// refused by [`build`](Self::build).
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.knobs.thread_name = name.into();
+        self
+    }
+
+    /// The stack of each thread that the proactor starts, in bytes. Default: the standard library's (2 MiB). Raise it for
+    /// handlers that recurse.
+    pub fn stack_size(mut self, bytes: NonZeroUsize) -> Self {
+        self.knobs.stack_size = Some(bytes);
+        self
+    }
+
+    /// Called with the worker's number, on its thread, when that begins to run in `run` or `start`. Default: nothing. This is
+    /// the place to pin it to a processor:
+    ///
+    /// ```
+    /// use proactor::Proactor;
+    /// # fn pin_to(_processor: usize) {}
+    /// # fn main() -> Result<(), proactor::BuildError> {
+    /// let proactor = Proactor::builder()
+    ///     .on_thread_start(|worker| pin_to(worker)) // with sched_setaffinity, or a crate for it
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_thread_start(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.knobs.on_start = Some(Arc::new(hook));
+        self
+    }
+
+    /// Called with the worker's number, on its thread, when that has ended its run. Default: nothing.
+    pub fn on_thread_stop(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.knobs.on_stop = Some(Arc::new(hook));
+        self
+    }
+
+    /// What a handler's panic leads to. Default: [`PanicPolicy::Propagate`].
+    pub fn panic_policy(mut self, policy: PanicPolicy) -> Self {
+        self.knobs.panic = policy;
+        self
+    }
+
+    /// Checks the knobs, and has the strategy say how many threads there are.
+    pub(crate) fn check(mut self) -> Result<Self, BuildError> {
+        const MOST: usize = 1024;
+        if self.knobs.thread_name.contains('\0') {
+            return Err(BuildError::knobs("thread_name has a NUL byte, which no thread's name can have: take it out"));
+        }
+        if self.knobs.batch.get() > 65_536 {
+            return Err(BuildError::knobs(format!("batch({}) is more than 65536: lower it", self.knobs.batch)));
+        }
+        let threads = self.dispatcher.attach(self.threads)?;
+        if threads.get() > MOST {
+            return Err(BuildError::knobs(format!("threads({threads}) is more than {MOST}: lower it")));
+        }
+        self.knobs.workers = threads;
+        Ok(self)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("dispatcher", &self.dispatcher)
+            .field("threads", &self.threads)
+            .field("backend", &self.backend)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,568 @@
+//! Recycled memory: the cells in which posted calls and operations live, and the home that owns them.
+//!
+//! A cell is a [`Header`] and a body, in one of three sizes; a body that is larger or stricter in alignment
+//! stands in a box of its own, which is the only allocation that a warm port makes. Cells are carved from slabs
+//! that stay with their [`Home`] until it is dropped. So a cell's header is always a header, even when the cell
+//! is free or somebody else's by now, and a key (pointer and generation) can be looked up safely by anyone who
+//! keeps the home alive.
+//!
+//! | field | written by | when |
+//! |---|---|---|
+//! | `next` | whoever owns the cell | while it stands in one of the intrusive queues |
+//! | `vtable` | the maker | before the cell is published |
+//! | `state` | maker, finisher (store), canceller (compare-exchange) | see `docs/dispatch-protocols.md`, cancel |
+//! | `data` | the maker | before the cell is published; read by cancellers, so atomic |
+//!
+//! Threads take and give back cells through a cache of their own: two magazines a size, traded for full or
+//! empty ones at the home's depot (Bonwick's magazines), so a producer's cells find their way back from the worker that
+//! freed them without a lock for each.
+#![allow(unsafe_code)] // memory of our own under an erased body
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+
+use crate::id::Kind;
+use crate::operation::Request;
+use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+#[cfg(not(proactor_loom))]
+use crate::sync::Weak;
+use crate::sync::{self, Arc, OnceLock, PlainMutex, PlainGuard};
+use crate::work::Ledger;
+
+/// A cell, by its header.
+pub(crate) type Ptr = NonNull<Header>;
+
+/// The first part of every cell.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Header {
+    pub(crate) next: AtomicPtr<Header>,
+    vtable: Cell<&'static VTable>,
+    state: AtomicU64,
+    data: AtomicU64,
+}
+
+/// What can be done with a body whose type is forgotten. Each takes a cell of just that body.
+#[derive(Debug)]
+pub(crate) struct VTable {
+    pub(crate) kind: Kind,
+    pub(crate) class: Class,
+    /// Moves the body out, frees the cell, calls the handler.
+    pub(crate) run: unsafe fn(Ptr, &Home),
+    /// Moves the body out, frees the cell, drops the body.
+    pub(crate) discard: unsafe fn(Ptr, &Home),
+    /// What the operation wants from the backend now.
+    pub(crate) request: unsafe fn(Ptr) -> Request,
+    /// Takes in `n`; true if the operation wants more.
+    pub(crate) advance: unsafe fn(Ptr, usize) -> bool,
+}
+
+/// How far an operation is. Low byte of `state`; the generation is its upper half.
+pub(crate) mod phase {
+    /// Nobody's.
+    pub(crate) const FREE: u64 = 0;
+    /// Submitted; its result is open.
+    pub(crate) const PENDING: u64 = 1;
+    /// Its result is open, and somebody asked to cancel it.
+    pub(crate) const CANCEL: u64 = 2;
+    /// Its result is open, and its time limit has passed.
+    pub(crate) const TIMEOUT: u64 = 3;
+    /// Its result is fixed; what is left is to run it.
+    pub(crate) const DONE: u64 = 4;
+}
+
+const PHASE: u64 = 0xff;
+
+impl Header {
+    /// The generation of the cell's present tenant.
+    pub(crate) fn generation(&self) -> u32 {
+        (self.state.load(Ordering::Relaxed) >> 32) as u32
+    }
+
+    /// How far the present tenant is. Acquire, the other half of the canceller's Release.
+    #[inline]
+    pub(crate) fn phase(&self) -> u64 {
+        self.state.load(Ordering::Acquire) & PHASE
+    }
+
+    /// Whether the present tenant is `generation`'s, in `phase`.
+    pub(crate) fn is(&self, generation: u32, phase: u64) -> bool {
+        self.state.load(Ordering::Acquire) == (u64::from(generation) << 32) | phase
+    }
+
+    /// Moves the present tenant to `phase`. Only its owner may.
+    #[inline]
+    pub(crate) fn set_phase(&self, phase: u64) {
+        let generation = self.state.load(Ordering::Relaxed) & !PHASE;
+        self.state.store(generation | phase, Ordering::Release);
+    }
+
+    /// Fixes the result: from now on a cancellation is too late. Returns the phase before, so that a request
+    /// that came in between is seen. A swap, since the canceller's compare-exchange races with it.
+    #[inline]
+    pub(crate) fn fix(&self) -> u64 {
+        let generation = self.state.load(Ordering::Relaxed) & !PHASE;
+        self.state.swap(generation | phase::DONE, Ordering::AcqRel) & PHASE
+    }
+
+    /// The canceller's half: from PENDING to `to`, if the tenant is still that of `generation`.
+    pub(crate) fn request_cancel(&self, generation: u32, to: u64) -> bool {
+        let tenant = u64::from(generation) << 32;
+        self.state
+            .compare_exchange(tenant | phase::PENDING, tenant | to, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    pub(crate) fn data(&self) -> u64 {
+        self.data.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn vtable(&self) -> &'static VTable {
+        self.vtable.get()
+    }
+}
+
+/// The header of a cell.
+///
+/// Safe to call with any `Ptr` whose home lives: slabs are freed with the home alone.
+#[inline]
+pub(crate) fn header<'a>(ptr: Ptr) -> &'a Header {
+    // SAFETY: every `Ptr` comes from `Home::alloc`, and its slab lives as long as its home, which everyone who holds a
+    // `Ptr` keeps alive (workers and handles hold the port, a completion holds back the drop of its home).
+    unsafe { ptr.as_ref() }
+}
+
+/// A size of cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Class(u8);
+
+pub(crate) const CLASSES: usize = 3;
+
+/// loom's atomics are larger than the machine's.
+#[cfg(not(proactor_loom))]
+const SIZES: [usize; CLASSES] = [64, 128, 256];
+#[cfg(proactor_loom)]
+const SIZES: [usize; CLASSES] = [512, 1024, 2048];
+
+/// Cells are aligned to a cache line, so that two never share one.
+const ALIGN: usize = 64;
+const SLAB: usize = if cfg!(proactor_loom) { 4096 } else { 32 * 1024 };
+/// Cells in a full magazine.
+#[cfg_attr(proactor_loom, allow(dead_code))]
+const MAGAZINE: usize = 32;
+
+impl Class {
+    pub(crate) const LARGEST: Self = Self(2);
+
+    /// The class that `layout` fits in, or none.
+    pub(crate) const fn of(layout: Layout) -> Option<Self> {
+        let mut class = 0;
+        while class < CLASSES {
+            if layout.size() <= SIZES[class] && layout.align() <= ALIGN {
+                #[allow(clippy::cast_possible_truncation)] // below CLASSES
+                return Some(Self(class as u8));
+            }
+            class += 1;
+        }
+        None
+    }
+
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    fn size(self) -> usize {
+        SIZES[self.index()]
+    }
+}
+
+/// The first bytes of a slab, found from any of its cells by masking.
+#[repr(C, align(64))]
+struct Slab {
+    home: *const Home,
+}
+
+const SLAB_LAYOUT: Layout = match Layout::from_size_align(SLAB, SLAB) {
+    Ok(layout) => layout,
+    Err(_) => panic!("a slab's size is a power of two"),
+};
+
+/// Free cells of one size, linked through `next`.
+#[derive(Clone, Copy)]
+struct Chain {
+    head: *mut Header,
+    len: usize,
+}
+
+impl Chain {
+    const EMPTY: Self = Self { head: ptr::null_mut(), len: 0 };
+
+    fn push(&mut self, cell: Ptr) {
+        header(cell).next.store(self.head, Ordering::Relaxed);
+        self.head = cell.as_ptr();
+        self.len += 1;
+    }
+
+    fn pop(&mut self) -> Option<Ptr> {
+        let cell = NonNull::new(self.head)?;
+        self.head = header(cell).next.load(Ordering::Relaxed);
+        self.len -= 1;
+        Some(cell)
+    }
+}
+
+/// Free cells that no thread's cache holds.
+struct Depot {
+    magazines: Vec<Chain>,
+    loose: Chain,
+}
+
+// SAFETY: a chain owns the free cells that it links; it goes from thread to thread under the depot's lock.
+unsafe impl Send for Depot {}
+
+struct Slabs(Vec<NonNull<u8>>);
+
+// SAFETY: the list owns its slabs; it is touched under its lock and at the home's drop.
+unsafe impl Send for Slabs {}
+
+/// What every completion needs to go home: the memory it came from, the books it is kept in, and the port
+/// that can finish it.
+pub(crate) struct Home {
+    pub(crate) ledger: Ledger,
+    /// Which port, among all of this process: a key of one is nothing to another.
+    pub(crate) id: u32,
+    #[cfg(not(proactor_loom))]
+    me: Weak<Self>,
+    depots: [PlainMutex<Depot>; CLASSES],
+    slabs: PlainMutex<Slabs>,
+    /// The port, for a completion that is run by hand: see [`Owner`].
+    pub(crate) owner: OnceLock<Owner>,
+}
+
+/// The port that a home belongs to, without its type.
+pub(crate) struct Owner {
+    pub(crate) port: WeakPort,
+}
+
+/// A port that may be gone.
+pub(crate) type WeakPort = crate::sync::Weak<dyn crate::completion::Attempt>;
+
+// SAFETY: cells and slabs are reached under the depots' and slabs' locks; the ledger and the owner are atomics.
+unsafe impl Sync for Home {}
+// SAFETY: as above; nothing in it belongs to a thread.
+unsafe impl Send for Home {}
+
+impl Home {
+    /// A home at an address that stays.
+    pub(crate) fn new(workers: usize) -> Arc<Self> {
+        let depot = || PlainMutex::new(Depot { magazines: Vec::new(), loose: Chain::EMPTY });
+        Arc::new_cyclic(|_me| Self {
+            ledger: Ledger::new(workers),
+            id: sync::fresh_id(),
+            #[cfg(not(proactor_loom))]
+            me: _me.clone(),
+            depots: [depot(), depot(), depot()],
+            slabs: PlainMutex::new(Slabs(Vec::new())),
+            owner: OnceLock::new(),
+        })
+    }
+
+    /// The home of a cell.
+    #[inline]
+    pub(crate) fn of<'a>(cell: Ptr) -> &'a Self {
+        let slab = cell.as_ptr().map_addr(|address| address & !(SLAB - 1)).cast::<Slab>();
+        // SAFETY: every cell stands in a slab aligned to its size, whose first bytes name the home, and both live while
+        // the cell is anybody's.
+        unsafe { &*(*slab).home }
+    }
+
+    /// A cell for a body of `class`, with its header written. The body is the caller's to write.
+    #[inline]
+    pub(crate) fn alloc(&self, class: Class, vtable: &'static VTable, phase: u64, data: u64) -> Ptr {
+        let cell = cache::take(self, class).unwrap_or_else(|| self.alloc_slow(class));
+        let header = header(cell);
+        header.vtable.set(vtable);
+        header.data.store(data, Ordering::Relaxed);
+        let generation = header.state.load(Ordering::Relaxed) & !PHASE;
+        header.state.store(generation | phase, Ordering::Relaxed);
+        cell
+    }
+
+    /// Takes a cell back. Its body has been moved out.
+    #[inline]
+    pub(crate) fn free(&self, cell: Ptr) {
+        let header = header(cell);
+        let class = header.vtable().class;
+        let generation = (header.state.load(Ordering::Relaxed) >> 32) as u32;
+        let next = u64::from(generation.wrapping_add(1)) << 32;
+        // Release: whoever finds the new generation has seen the end of the old tenant.
+        header.state.store(next | phase::FREE, Ordering::Release);
+        if let Some(cell) = cache::give(self, class, cell) {
+            self.depot(class).loose.push(cell);
+        }
+    }
+
+    fn depot(&self, class: Class) -> PlainGuard<'_, Depot> {
+        self.depots[class.index()].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    #[cold]
+    fn alloc_slow(&self, class: Class) -> Ptr {
+        let mut depot = self.depot(class);
+        if depot.loose.head.is_null() {
+            depot.loose = self.carve(class);
+        }
+        match depot.loose.pop() {
+            Some(cell) => cell,
+            None => handle_alloc_error(SLAB_LAYOUT),
+        }
+    }
+
+    /// A full magazine for a thread's cache.
+    #[cold]
+    #[cfg(not(proactor_loom))]
+    fn magazine(&self, class: Class) -> Chain {
+        let mut depot = self.depot(class);
+        if let Some(full) = depot.magazines.pop() {
+            return full;
+        }
+        let mut taken = Chain::EMPTY;
+        while taken.len < MAGAZINE {
+            if depot.loose.head.is_null() {
+                depot.loose = self.carve(class);
+            }
+            match depot.loose.pop() {
+                Some(cell) => taken.push(cell),
+                None => break,
+            }
+        }
+        taken
+    }
+
+    #[cold]
+    #[cfg(not(proactor_loom))]
+    fn return_magazine(&self, class: Class, chain: Chain) {
+        if chain.len > 0 {
+            self.depot(class).magazines.push(chain);
+        }
+    }
+
+    /// A new slab, cut into free cells.
+    fn carve(&self, class: Class) -> Chain {
+        // SAFETY: the layout has a size above zero.
+        let Some(slab) = NonNull::new(unsafe { alloc(SLAB_LAYOUT) }) else {
+            handle_alloc_error(SLAB_LAYOUT);
+        };
+        // SAFETY: fresh memory, aligned to 64 and larger than a `Slab`.
+        unsafe { slab.cast::<Slab>().write(Slab { home: self }) };
+        let mut chain = Chain::EMPTY;
+        let size = class.size();
+        let mut at = size.max(size_of::<Slab>());
+        while at + size <= SLAB {
+            // SAFETY: `at + size` is within the slab.
+            let cell = unsafe { slab.add(at) }.cast::<Header>();
+            let fresh = Header {
+                next: AtomicPtr::new(ptr::null_mut()),
+                vtable: Cell::new(&FREE),
+                state: AtomicU64::new(0),
+                data: AtomicU64::new(0),
+            };
+            // SAFETY: fresh memory within the slab, aligned to 64, nobody else's.
+            unsafe { cell.write(fresh) };
+            chain.push(cell);
+            at += size;
+        }
+        self.slabs.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).0.push(slab);
+        chain
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let slabs = self.slabs.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for slab in slabs.0.drain(..) {
+            // SAFETY: allocated by `carve` with this layout; the port drops its home only when nothing is
+            // outstanding, so no cell of it is anybody's.
+            unsafe { dealloc(slab.as_ptr(), SLAB_LAYOUT) };
+        }
+    }
+}
+
+impl std::fmt::Debug for Home {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Home").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// A free cell's: never called.
+static FREE: VTable = VTable {
+    kind: Kind::Post,
+    class: Class(0),
+    run: |_, _| {},
+    discard: |_, _| {},
+    request: |_| Request::None,
+    advance: |_, _| false,
+};
+
+/// This thread's free cells, of the first living home that it met; any other home's go by its depot's lock.
+#[cfg(not(proactor_loom))]
+mod cache {
+    use super::{CLASSES, Chain, Class, Home, MAGAZINE, Ptr};
+    use std::cell::RefCell;
+
+    use crate::sync::Weak;
+
+    #[derive(Clone, Copy)]
+    struct Magazines {
+        loaded: Chain,
+        spare: Chain,
+    }
+
+    struct Cache {
+        home: Weak<Home>,
+        id: u32,
+        classes: [Magazines; CLASSES],
+    }
+
+    impl Drop for Cache {
+        /// The thread ends, or its home has died: what is cached goes back, or away with the home's slabs.
+        fn drop(&mut self) {
+            if let Some(home) = self.home.upgrade() {
+                for (class, magazines) in (0u8..).zip(&self.classes) {
+                    home.return_magazine(Class(class), magazines.loaded);
+                    home.return_magazine(Class(class), magazines.spare);
+                }
+            }
+        }
+    }
+
+    thread_local! {
+        static CACHE: RefCell<Option<Cache>> = const { RefCell::new(None) };
+    }
+
+    /// Runs `f` with this thread's magazines, if they are of this home or can become so.
+    #[inline]
+    fn with<R>(home: &Home, f: impl FnOnce(&mut [Magazines; CLASSES]) -> R) -> Option<R> {
+        CACHE
+            .try_with(|cache| {
+                let mut cache = cache.try_borrow_mut().ok()?;
+                match &mut *cache {
+                    Some(mine) if mine.id == home.id => Some(f(&mut mine.classes)),
+                    other => adopt(other, home).map(f),
+                }
+            })
+            .ok()
+            .flatten()
+    }
+
+    #[cold]
+    fn adopt<'a>(cache: &'a mut Option<Cache>, home: &Home) -> Option<&'a mut [Magazines; CLASSES]> {
+        if cache.as_ref().is_some_and(|other| other.home.strong_count() > 0) {
+            return None;
+        }
+        let empty = Magazines { loaded: Chain::EMPTY, spare: Chain::EMPTY };
+        let fresh = Cache { home: home.me.clone(), id: home.id, classes: [empty; CLASSES] };
+        Some(&mut cache.insert(fresh).classes)
+    }
+
+    #[inline]
+    pub(super) fn take(home: &Home, class: Class) -> Option<Ptr> {
+        with(home, |classes| {
+            let mine = &mut classes[class.index()];
+            mine.loaded.pop().or_else(|| refill(mine, home, class))
+        })
+        .flatten()
+    }
+
+    #[cold]
+    fn refill(mine: &mut Magazines, home: &Home, class: Class) -> Option<Ptr> {
+        std::mem::swap(&mut mine.loaded, &mut mine.spare);
+        if mine.loaded.head.is_null() {
+            mine.loaded = home.magazine(class);
+        }
+        mine.loaded.pop()
+    }
+
+    /// Hands `cell` back if this thread caches another home's.
+    #[inline]
+    pub(super) fn give(home: &Home, class: Class, cell: Ptr) -> Option<Ptr> {
+        let given = with(home, |classes| {
+            let mine = &mut classes[class.index()];
+            if mine.loaded.len == MAGAZINE {
+                let full = std::mem::replace(&mut mine.spare, mine.loaded);
+                mine.loaded = Chain::EMPTY;
+                home.return_magazine(class, full);
+            }
+            mine.loaded.push(cell);
+        });
+        match given {
+            Some(()) => None,
+            None => Some(cell),
+        }
+    }
+}
+
+/// Recycling is off in the models: a cell that was somebody's before carries causality that would hide a race.
+#[cfg(proactor_loom)]
+mod cache {
+    use super::{Class, Home, Ptr};
+
+    pub(super) fn take(_: &Home, _: Class) -> Option<Ptr> {
+        None
+    }
+
+    /// Freed cells stay where they are until their home's slabs go.
+    pub(super) fn give(_: &Home, _: Class, _: Ptr) -> Option<Ptr> {
+        None
+    }
+}
+
+#[cfg(all(test, not(proactor_loom)))]
+mod tests {
+    use super::*;
+
+    const TEST: VTable = VTable { class: Class(1), ..FREE };
+
+    #[test]
+    fn cells_of_one_home_never_overlap_and_name_their_home() {
+        let home = Home::new(1);
+        let mut cells: Vec<_> =
+            (0..1000).map(|_| home.alloc(Class(1), &TEST, phase::DONE, 7).as_ptr().addr()).collect();
+        cells.sort_unstable();
+        assert!(cells.windows(2).all(|pair| pair[1] - pair[0] >= 128));
+    }
+
+    #[test]
+    fn a_freed_cell_serves_again_under_another_generation() {
+        let home = Home::new(1);
+        let first = home.alloc(Class(1), &TEST, phase::PENDING, 0);
+        let generation = header(first).generation();
+        assert!(ptr::eq(Home::of(first), &raw const *home));
+        home.free(first);
+        let second = home.alloc(Class(1), &TEST, phase::PENDING, 0);
+        assert_eq!(first, second);
+        assert!(!header(second).request_cancel(generation, phase::CANCEL));
+        assert!(header(second).request_cancel(generation + 1, phase::CANCEL));
+    }
+
+    #[test]
+    fn what_one_thread_frees_another_can_have() {
+        let home = Home::new(1);
+        let cells: Vec<usize> =
+            (0..500).map(|_| home.alloc(Class(1), &TEST, phase::DONE, 0).as_ptr().expose_provenance()).collect();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for &cell in &cells {
+                    home.free(NonNull::new(ptr::with_exposed_provenance_mut(cell)).unwrap());
+                }
+            });
+        });
+        let slabs = home.slabs.lock().unwrap().0.len();
+        for _ in 0..500 {
+            home.alloc(Class(1), &TEST, phase::DONE, 0);
+        }
+        assert_eq!(home.slabs.lock().unwrap().0.len(), slabs, "the second round needs no new slab");
+    }
+}

@@ -1,0 +1,247 @@
+//! A finished operation or a posted call, with its handler, ready to run exactly once.
+#![allow(unsafe_code)] // calls the erased body that the cell's table belongs to
+
+use std::alloc::Layout;
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::ptr;
+
+use crate::cell::{Class, Header, Home, Ptr, VTable, header, phase};
+use crate::id::{Kind, ObjectId};
+use crate::local::Local;
+use crate::operation::{self, Request};
+
+/// One completion: what a [`Dispatcher`](crate::dispatch::Dispatcher) queues and a worker runs.
+///
+/// One word. It is run at most once; dropped without having been run, its handler is dropped uncalled, and
+/// counts as done with. It may travel between threads and stand anywhere; while one is held the port's memory stays.
+///
+/// A completion that the port has just reaped may still be *due*: the system call that makes it final is made by
+/// the thread that runs it, right before the handler, while the data are warm.
+///
+/// ```
+/// use proactor::{CompletionPort, Kind};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let port = CompletionPort::new()?;
+/// port.post_keyed(7, || println!("called"));
+/// let completion = port.take().expect("posted just now");
+/// assert_eq!((completion.user_key(), completion.kind()), (7, Kind::Post));
+/// assert!(completion.run());
+/// # Ok(())
+/// # }
+/// ```
+pub struct Completion(Ptr);
+
+// SAFETY: a completion owns its cell, and the bodies that makers put in cells are `Send`.
+unsafe impl Send for Completion {}
+// SAFETY: through a shared reference only plain fields are read, which are written before the cell is published.
+unsafe impl Sync for Completion {}
+
+impl Completion {
+    /// Takes ownership of a cell.
+    ///
+    /// # Safety
+    ///
+    /// `cell` is nobody else's, and its body is written.
+    pub(crate) unsafe fn from_ptr(cell: Ptr) -> Self {
+        Self(cell)
+    }
+
+    pub(crate) fn into_ptr(self) -> Ptr {
+        ManuallyDrop::new(self).0
+    }
+
+    pub(crate) fn ptr(&self) -> Ptr {
+        self.0
+    }
+
+    /// The key that was given with `post_keyed` or `.key(..)`; 0 if none was.
+    pub fn user_key(&self) -> u64 {
+        match self.kind() {
+            Kind::Post => header(self.0).data(),
+            // SAFETY: every kind but Post is an operation's cell, which this completion owns.
+            _ => unsafe { operation::part(self.0) }.key(),
+        }
+    }
+
+    /// The object that it is about; [`ObjectId::NONE`] for calls and timers.
+    pub fn object(&self) -> ObjectId {
+        match self.kind() {
+            Kind::Post | Kind::Timer => ObjectId::NONE,
+            _ => ObjectId::from_bits(header(self.0).data()),
+        }
+    }
+
+    /// What it completes.
+    pub fn kind(&self) -> Kind {
+        header(self.0).vtable().kind
+    }
+
+    /// Whether its system call is still to be made.
+    pub(crate) fn is_due(&self) -> bool {
+        header(self.0).phase() != phase::DONE
+    }
+
+    /// Runs the handler on this thread; false if the operation turned out not to be finished yet and has
+    /// gone back to the port, which completes it later.
+    ///
+    /// Workers do this by themselves; it is for a port that is used without a proactor.
+    ///
+    /// # Panics
+    ///
+    /// With the handler's panic, if that panics. It counts as done with nevertheless.
+    pub fn run(self) -> bool {
+        let cell = if self.is_due() {
+            match attempt(self.into_ptr()) {
+                Some(cell) => cell,
+                None => return false,
+            }
+        } else {
+            self.into_ptr()
+        };
+        // SAFETY: we own the cell.
+        unsafe { run_finished(cell) };
+        true
+    }
+
+    /// Runs the handler of a completion that is not due.
+    #[inline]
+    pub(crate) fn run_finished(self) {
+        // SAFETY: a completion owns its cell.
+        unsafe { run_finished(self.into_ptr()) };
+    }
+}
+
+/// # Safety
+///
+/// `cell` is the caller's, and its result is fixed.
+#[inline]
+unsafe fn run_finished(cell: Ptr) {
+    let home = Home::of(cell);
+    let _finished = Finished(home);
+    // SAFETY: the caller's promise; a cell's table is its body's.
+    unsafe { (header(cell).vtable().run)(cell, home) };
+}
+
+/// A port, as a completion sees it.
+pub(crate) trait Attempt: Send + Sync {
+    /// Makes the system call of an operation that is due: the completion, unless it has gone back to wait.
+    fn attempt(&self, cell: Ptr) -> Option<Completion>;
+}
+
+/// Has the port make the system call of an operation that is due. Without a port it stays as it is.
+fn attempt(cell: Ptr) -> Option<Ptr> {
+    match Home::of(cell).owner.get().and_then(|owner| owner.port.upgrade()) {
+        Some(port) => port.attempt(cell).map(Completion::into_ptr),
+        None => Some(cell),
+    }
+}
+
+/// Crosses the work off, also when the handler panics.
+struct Finished<'a>(&'a Home);
+
+impl Drop for Finished<'_> {
+    fn drop(&mut self) {
+        Local::finished(self.0);
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        let mut cell = self.0;
+        if self.is_due() {
+            // Its direction waits for it: finish it as cancelled first.
+            let pending = header(cell);
+            pending.request_cancel(pending.generation(), phase::CANCEL);
+            match attempt(cell) {
+                Some(finished) => cell = finished,
+                None => return,
+            }
+        }
+        let home = Home::of(cell);
+        let _finished = Finished(home);
+        // SAFETY: we own the cell, and its table is its body's.
+        unsafe { (header(cell).vtable().discard)(cell, home) };
+    }
+}
+
+impl fmt::Debug for Completion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Completion")
+            .field("kind", &self.kind())
+            .field("key", &self.user_key())
+            .field("object", &self.object())
+            .finish()
+    }
+}
+
+#[repr(C)]
+struct Call<F> {
+    header: Header,
+    call: F,
+}
+
+/// A completion that calls `call`, entered in the books.
+pub(crate) fn post<F: FnOnce() + Send + 'static>(home: &Home, key: u64, call: F) -> Completion {
+    if fits::<F>() { place(home, key, call) } else { place_boxed(home, key, call) }
+}
+
+fn place_boxed<F: FnOnce() + Send + 'static>(home: &Home, key: u64, call: F) -> Completion {
+    let call = Box::new(call);
+    place(home, key, move || call())
+}
+
+const fn fits<F>() -> bool {
+    Class::of(Layout::new::<Call<F>>()).is_some()
+}
+
+fn place<F: FnOnce() + Send + 'static>(home: &Home, key: u64, call: F) -> Completion {
+    let table = &const { call_table::<F>() };
+    let cell = home.alloc(table.class, table, phase::DONE, key);
+    // SAFETY: the cell's class has room for a `Call<F>`, and nobody else has the cell.
+    unsafe { (&raw mut (*cell.as_ptr().cast::<Call<F>>()).call).write(call) };
+    Local::created(home);
+    Completion(cell)
+}
+
+const fn call_table<F: FnOnce() + Send + 'static>() -> VTable {
+    VTable {
+        kind: Kind::Post,
+        class: match Class::of(Layout::new::<Call<F>>()) {
+            Some(class) => class,
+            // Never placed: `fits` sends such a call to a box. Evaluated all the same, for every F.
+            None => Class::LARGEST,
+        },
+        run: run_call::<F>,
+        discard: discard_call::<F>,
+        request: |_| Request::None,
+        advance: |_, _| false,
+    }
+}
+
+/// # Safety
+///
+/// `cell` is the caller's and holds a `Call<F>`.
+unsafe fn take_call<F>(cell: Ptr, home: &Home) -> F {
+    // SAFETY: the caller says that the cell holds a `Call<F>`; it is moved out once, since the cell is freed here.
+    let call = unsafe { ptr::read(&raw const (*cell.as_ptr().cast::<Call<F>>()).call) };
+    home.free(cell);
+    call
+}
+
+/// # Safety
+///
+/// As `take_call`.
+unsafe fn run_call<F: FnOnce()>(cell: Ptr, home: &Home) {
+    // SAFETY: handed on to the caller.
+    let call = unsafe { take_call::<F>(cell, home) };
+    call();
+}
+
+/// # Safety
+///
+/// As `take_call`.
+unsafe fn discard_call<F>(cell: Ptr, home: &Home) {
+    // SAFETY: handed on to the caller.
+    drop(unsafe { take_call::<F>(cell, home) });
+}

@@ -1,0 +1,69 @@
+//! One queue, and threads that take turns at waiting: the leader waits for events, the followers run handlers.
+//!
+//! What makes it leader/followers is in the port: a leader is a thread that has a seat, it leaves the seat before it runs
+//! a handler, and somebody follows into it only when that is needed (`docs/dispatch-protocols.md`, "Seats and promotion").
+//! Here is the order: a leader keeps the first completion of its batch, for which it need hand nothing over, and
+//! publishes the rest.
+
+use std::num::NonZeroUsize;
+
+use super::{Dispatcher, Injector, Origin, Placed, Worker, all_processors};
+use crate::completion::Completion;
+use crate::error::BuildError;
+
+/// All threads share one queue, first come, first served; a thread that has nothing to run leads, and runs the first of
+/// what it reaps itself. After the pattern of that name (Schmidt and others, 2000).
+///
+/// ```
+/// use proactor::{dispatch::LeaderFollowers, Proactor};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let proactor = Proactor::builder().dispatcher(LeaderFollowers::new()).build()?;
+/// proactor.post(|| println!("on one of the pool's threads"));
+/// assert_eq!(proactor.run(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct LeaderFollowers {
+    queue: Injector,
+    alone: bool,
+}
+
+impl LeaderFollowers {
+    /// The strategy; threads default to the number of processors.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Dispatcher for LeaderFollowers {
+    fn attach(&mut self, threads: Option<NonZeroUsize>) -> Result<NonZeroUsize, BuildError> {
+        let threads = threads.unwrap_or_else(all_processors);
+        self.alone = threads == NonZeroUsize::MIN;
+        Ok(threads)
+    }
+
+    fn dispatch(&self, completion: Completion, origin: Origin<'_>) -> Placed {
+        match origin {
+            Origin::Finished(worker) | Origin::Reaped { worker, first: true } => worker.run_in_turn(completion),
+            Origin::Reaped { worker, .. } | Origin::Posted(worker) if self.alone => worker.keep(completion),
+            Origin::Reaped { .. } | Origin::Posted(_) | Origin::Outside => {
+                self.queue.push(completion);
+                Placed::Shared
+            }
+        }
+    }
+
+    fn next(&self, worker: Worker<'_>) -> Option<Completion> {
+        if self.alone && worker.picks() % 16 != 0 {
+            if let Some(kept) = worker.take_kept() {
+                return Some(kept);
+            }
+        }
+        self.queue.pop().or_else(|| worker.take_kept())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}

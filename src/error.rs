@@ -1,0 +1,222 @@
+//! What can go wrong, saying what was being done, to what, and why.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use crate::id::Kind;
+
+/// Why an operation did not do what it was asked to do.
+///
+/// ```
+/// use proactor::ErrorKind;
+/// assert_eq!(ErrorKind::Cancelled.to_string(), "cancelled");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// It was cancelled, or its object was closed while it was pending.
+    Cancelled,
+    /// Its time limit passed first.
+    TimedOut,
+    /// The port or the object was closed before it was initiated.
+    Closed,
+    /// Waiting for it here could never end (see [`Initiation::wait`](crate::Initiation::wait)).
+    WouldDeadlock,
+    /// The stream ended before all that was asked for had come.
+    UnexpectedEof,
+    /// The stream takes no more bytes.
+    WriteZero,
+    /// The operating system refused.
+    Os,
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed out",
+            Self::Closed => "closed",
+            Self::WouldDeadlock => "waiting here would deadlock",
+            Self::UnexpectedEof => "the stream ended early",
+            Self::WriteZero => "the stream takes no more bytes",
+            Self::Os => "refused by the operating system",
+        })
+    }
+}
+
+/// An operation's failure: what was being done ([`operation`](Error::operation)), to which address where
+/// there is one, how far it got, and the cause. Small, and made without allocation on the paths of data.
+///
+/// Turns into an [`io::Error`] with `?` or `into()`.
+///
+/// ```
+/// use proactor::{net::TcpStream, Proactor};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let proactor = Proactor::builder().build()?;
+/// let gone = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?; // nobody listens there any more
+/// let error = TcpStream::connect(&proactor, gone).wait().expect_err("refused");
+/// assert_eq!(error.address(), Some(gone));
+/// assert!(error.to_string().starts_with(&format!("connect {gone}: ")), "{error}");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Error {
+    kind: ErrorKind,
+    operation: Kind,
+    code: i32,
+    transferred: usize,
+    address: Option<Box<SocketAddr>>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, operation: Kind) -> Self {
+        Self { kind, operation, code: 0, transferred: 0, address: None }
+    }
+
+    pub(crate) fn os(operation: Kind, code: i32) -> Self {
+        Self { kind: ErrorKind::Os, operation, code, transferred: 0, address: None }
+    }
+
+    pub(crate) fn from_io(operation: Kind, error: &io::Error) -> Self {
+        Self::os(operation, error.raw_os_error().unwrap_or(0))
+    }
+
+    pub(crate) fn at(mut self, address: SocketAddr) -> Self {
+        self.address = Some(Box::new(address));
+        self
+    }
+
+    pub(crate) fn after(mut self, transferred: usize) -> Self {
+        self.transferred = transferred;
+        self
+    }
+
+    /// Why.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What was being done.
+    pub fn operation(&self) -> Kind {
+        self.operation
+    }
+
+    /// The address it was about, for `bind` and `connect`.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address.as_deref().copied()
+    }
+
+    /// How many bytes a composed operation (`read_exact`, `write_all`) had transferred before.
+    pub fn transferred(&self) -> usize {
+        self.transferred
+    }
+
+    /// The operating system's error number, for [`ErrorKind::Os`].
+    pub fn raw_os_error(&self) -> Option<i32> {
+        (self.code != 0).then_some(self.code)
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.kind == ErrorKind::Cancelled
+    }
+
+    /// Whether its time limit passed.
+    pub fn is_timeout(&self) -> bool {
+        self.kind == ErrorKind::TimedOut
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.operation)?;
+        if let Some(address) = &self.address {
+            write!(f, " {address}")?;
+        }
+        match self.raw_os_error() {
+            Some(code) => write!(f, ": {}", io::Error::from_raw_os_error(code))?,
+            None => write!(f, ": {}", self.kind)?,
+        }
+        if self.transferred > 0 {
+            write!(f, " (after {} bytes)", self.transferred)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({self})")
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind {
+            ErrorKind::Cancelled => io::ErrorKind::Interrupted,
+            ErrorKind::TimedOut => io::ErrorKind::TimedOut,
+            ErrorKind::Closed => io::ErrorKind::NotConnected,
+            ErrorKind::WouldDeadlock => io::ErrorKind::WouldBlock,
+            ErrorKind::UnexpectedEof => io::ErrorKind::UnexpectedEof,
+            ErrorKind::WriteZero => io::ErrorKind::WriteZero,
+            ErrorKind::Os => io::Error::from_raw_os_error(error.code).kind(),
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Why a proactor or a port could not be built; the text says what to change.
+///
+/// ```
+/// use proactor::{dispatch::SingleThreaded, Proactor};
+/// use std::num::NonZeroUsize;
+/// let two = NonZeroUsize::new(2).unwrap();
+/// let error = Proactor::builder().dispatcher(SingleThreaded::new()).threads(two).build().unwrap_err();
+/// assert!(error.to_string().contains("threads(1)"));
+/// ```
+pub struct BuildError(BuildErrorKind);
+
+pub(crate) enum BuildErrorKind {
+    Knobs(String),
+    Io(&'static str, io::Error),
+}
+
+impl BuildError {
+    /// A combination of knobs that cannot be: `message` says what to change. For the
+    /// [`attach`](crate::dispatch::Dispatcher::attach) of a strategy of one's own.
+    pub fn knobs(message: impl Into<String>) -> Self {
+        Self(BuildErrorKind::Knobs(message.into()))
+    }
+
+    pub(crate) fn io(doing: &'static str, error: io::Error) -> Self {
+        Self(BuildErrorKind::Io(doing, error))
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            BuildErrorKind::Knobs(message) => f.write_str(message),
+            BuildErrorKind::Io(doing, error) => write!(f, "{doing}: {error}"),
+        }
+    }
+}
+
+impl fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BuildError({self})")
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0 {
+            BuildErrorKind::Knobs(_) => None,
+            BuildErrorKind::Io(_, error) => Some(error),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Names for things that come and go: an index that is used again, with a generation that is not.
+
+use std::fmt;
+
+/// An object of a completion port (a socket, say): what events and completions are about.
+///
+/// The kernel uses a descriptor's number again; an `ObjectId` is never the same for two objects of one port
+/// (until 2³² objects have come and gone in one place). 64 bits: a 32-bit index and a 32-bit generation.
+///
+/// ```
+/// use proactor::ObjectId;
+/// assert_eq!(ObjectId::NONE.to_string(), "none");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectId(u64);
+
+impl ObjectId {
+    /// No object: what a posted call and a timer are about.
+    pub const NONE: Self = Self(u64::MAX);
+    /// The port's own notification.
+    pub(crate) const NOTIFY: Self = Self(u64::MAX - 1);
+    /// The port's own timer.
+    pub(crate) const TIMER: Self = Self(u64::MAX - 2);
+    /// Indexes from here on are never issued: `usize::MAX` is `polling`'s own key on any width, and the
+    /// port's own keys stand just below.
+    pub(crate) const INDEX_LIMIT: u32 = u32::MAX - 1;
+
+    pub(crate) const fn new(index: u32, generation: u32) -> Self {
+        Self(((generation as u64) << 32) | index as u64)
+    }
+
+    pub(crate) const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The place, used again by later objects.
+    pub(crate) const fn index(self) -> u32 {
+        (self.0 & 0xffff_ffff) as u32
+    }
+
+    /// Which tenant of the place.
+    pub(crate) const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NONE => f.write_str("none"),
+            id => write!(f, "{}.{}", id.index(), id.generation()),
+        }
+    }
+}
+
+impl fmt::Debug for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ObjectId({self})")
+    }
+}
+
+/// What a completion completes.
+///
+/// A strategy can order by it, and an [`Error`](crate::Error) names it.
+///
+/// ```
+/// assert_eq!(proactor::Kind::Accept.to_string(), "accept");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A call that was posted, dispatched or deferred.
+    Post,
+    /// Bytes from a stream.
+    Read,
+    /// Bytes into a stream.
+    Write,
+    /// A connection from a listener.
+    Accept,
+    /// A connection to an address.
+    Connect,
+    /// The end of one or both directions of a stream.
+    Shutdown,
+    /// A timer's expiry.
+    Timer,
+    /// Making a listener: not an operation, but errors name it.
+    Bind,
+    /// Bringing a descriptor to the port: not an operation, but errors name it.
+    Register,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Post => "post",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Accept => "accept",
+            Self::Connect => "connect",
+            Self::Shutdown => "shutdown",
+            Self::Timer => "timer",
+            Self::Bind => "bind",
+            Self::Register => "register",
+        })
+    }
+}

@@ -1,0 +1,40 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Where to begin
+//!
+//! [`Proactor::builder`] builds; [`net`] and [`time`] initiate operations; [`Initiation`] completes them; [`dispatch`] has the
+//! strategies; [`CompletionPort`] is for those who bring threads of their own.
+
+mod backend;
+mod buf;
+mod builder;
+mod cell;
+mod completion;
+pub mod dispatch;
+mod error;
+mod id;
+mod initiation;
+mod local;
+#[cfg(not(proactor_loom))]
+pub mod net;
+mod operation;
+mod port;
+mod proactor;
+mod queue;
+mod sync;
+pub mod time;
+mod work;
+
+pub use crate::backend::{BackendKind, ParseBackendError};
+pub use crate::buf::{Buf, BufMut, Slice};
+pub use crate::builder::Builder;
+pub use crate::completion::Completion;
+pub use crate::dispatch::{ParseStrategyError, Strategy};
+pub use crate::error::{BuildError, Error, ErrorKind};
+pub use crate::id::{Kind, ObjectId};
+pub use crate::initiation::{Initiation, Unbound, WAIT_DEPTH};
+pub use crate::operation::{Operation, OperationKey, Parts, Request};
+pub use crate::port::pool::{PanicHook, PanicPolicy};
+pub use crate::port::seat::{Batch, Seat};
+pub use crate::port::{CancelOutcome, CompletionPort};
+pub use crate::proactor::{Proactor, ShutdownReport, WorkGuard};

@@ -1,0 +1,81 @@
+//! What a thread knows while it works for a port: which worker it is, and the two lists that only it sees.
+
+#![allow(unsafe_code)] // one pointer of this thread to its own stack
+
+use std::cell::Cell;
+use std::ptr;
+
+use crate::cell::Home;
+use crate::queue::List;
+use crate::sync::thread_pointer;
+
+/// A worker's own side. It stands on the worker's stack for as long as the thread works.
+#[derive(Debug)]
+pub(crate) struct Local {
+    home: *const Home,
+    /// The home's number.
+    pub(crate) port: u32,
+    pub(crate) index: usize,
+    pub(crate) workers: usize,
+    /// What this thread's handlers finished: runs next.
+    pub(crate) turn: List,
+    /// What a strategy keeps for this thread alone.
+    pub(crate) kept: List,
+    /// How many of `turn` may still run before the queues get their chance.
+    pub(crate) turn_left: Cell<usize>,
+    /// How many completions this worker has picked.
+    pub(crate) picks: Cell<usize>,
+    /// How many handlers are on this thread's stack.
+    pub(crate) depth: Cell<usize>,
+}
+
+thread_pointer!(CURRENT: Local);
+
+impl Local {
+    pub(crate) fn new(home: &Home, index: usize, workers: usize) -> Self {
+        Self {
+            home,
+            port: home.id,
+            index,
+            workers,
+            turn: List::new(),
+            kept: List::new(),
+            turn_left: Cell::new(0),
+            picks: Cell::new(0),
+            depth: Cell::new(0),
+        }
+    }
+
+    /// Runs `f` with `self` as this thread's current worker, also if it panics.
+    pub(crate) fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
+        struct Leave(*const Local);
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                CURRENT.with(|current| current.set(self.0));
+            }
+        }
+        let _leave = Leave(CURRENT.with(|current| current.replace(self)));
+        f()
+    }
+
+    /// Runs `f` with the worker that this thread is for `home`, if it is one.
+    #[inline]
+    pub(crate) fn with<R>(home: &Home, f: impl FnOnce(Option<&Local>) -> R) -> R {
+        let current = CURRENT.try_with(Cell::get).unwrap_or(ptr::null());
+        // SAFETY: set by `enter` alone, which borrows the local for as long as it is current, on this very thread.
+        let local = unsafe { current.as_ref() };
+        f(local.filter(|local| ptr::eq(local.home, home)))
+    }
+
+    /// Enters a piece of work in the books, as this thread.
+    #[inline]
+    pub(crate) fn created(home: &Home) {
+        Self::with(home, |local| home.ledger.created(local.map(|local| local.index)));
+    }
+
+    /// Crosses a piece of work off, as this thread.
+    #[inline]
+    pub(crate) fn finished(home: &Home) {
+        Self::with(home, |local| home.ledger.finished(local.map(|local| local.index)));
+    }
+}

@@ -1,0 +1,127 @@
+//! A socket that takes connections.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::ops::Accept;
+use crate::error::{Error, ErrorKind};
+use crate::id::{Kind, ObjectId};
+use crate::initiation::Initiation;
+use crate::port::CompletionPort;
+use crate::port::object::Handle;
+
+/// How many connections the kernel holds for a listener that does not accept them yet.
+const BACKLOG: i32 = 1024;
+
+/// A listening socket. Dropping it closes it, and ends what is pending as cancelled. `&self` serves any number of threads.
+///
+/// ```
+/// use proactor::{net::{TcpListener, TcpStream}, Proactor};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let proactor = Proactor::builder().build()?;
+/// let listener = TcpListener::bind(&proactor, "127.0.0.1:0".parse()?)?;
+/// let address = listener.local_addr()?;
+/// listener.accept().then(|result| println!("{:?}", result.expect("a connection").1));
+/// TcpStream::connect(&proactor, address).then(|result| assert!(result.is_ok()));
+/// assert_eq!(proactor.run(), 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct TcpListener(Handle);
+
+impl TcpListener {
+    /// Listens on `address`; port 0 lets the system choose ([`local_addr`](Self::local_addr) says which). An address that was
+    /// used a moment ago may be used again.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, with the address: in use, not available, not allowed.
+    pub fn bind(port: &impl AsRef<CompletionPort>, address: SocketAddr) -> Result<Self, Error> {
+        let socket = bound(address).map_err(|error| Error::from_io(Kind::Bind, &error).at(address))?;
+        Ok(Self(Handle::open(port.as_ref(), socket).map_err(|error| error.at(address))?))
+    }
+
+    /// Takes in a listener of the standard library's.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, if it cannot be made non-blocking; [`ErrorKind::Closed`] on a closed port.
+    pub fn from_std(port: &impl AsRef<CompletionPort>, listener: std::net::TcpListener) -> Result<Self, Error> {
+        let socket = Socket::from(listener);
+        socket.set_nonblocking(true).map_err(|error| Error::from_io(Kind::Register, &error))?;
+        Ok(Self(Handle::open(port.as_ref(), socket)?))
+    }
+
+    /// Waits for a connection. Several may be pending at once.
+    ///
+    /// Cancelled before there was one, none is lost: it stays with the system for the next. An output that is dropped
+    /// closes its connection.
+    pub fn accept(&self) -> Initiation<Accept> {
+        Initiation::on_object(&self.0, Accept { port: self.0.port(), peer: None })
+    }
+
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] after [`close`](Self::close).
+    pub fn local_addr(&self) -> Result<SocketAddr, Error> {
+        address_of(&self.0, Socket::local_addr)
+    }
+
+    /// Ends every pending accept as cancelled.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+
+    /// Closes it now: what is pending ends as cancelled, what comes later as closed.
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    /// Its name among the port's objects.
+    pub fn id(&self) -> ObjectId {
+        self.0.id()
+    }
+}
+
+/// A non-blocking socket for `address`'s family.
+pub(super) fn socket_for(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn bound(address: SocketAddr) -> io::Result<Socket> {
+    let socket = socket_for(address)?;
+    // On Windows this would allow to take over an address that is in use.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// An address of an object's socket.
+pub(super) fn address_of(
+    handle: &Handle,
+    which: impl FnOnce(&Socket) -> io::Result<socket2::SockAddr>,
+) -> Result<SocketAddr, Error> {
+    with_socket(handle, which)?
+        .as_socket()
+        .ok_or_else(|| Error::new(ErrorKind::Os, Kind::Register))
+}
+
+/// What a socket says, or why it cannot.
+pub(super) fn with_socket<R>(
+    handle: &Handle,
+    ask: impl FnOnce(&Socket) -> io::Result<R>,
+) -> Result<R, Error> {
+    handle
+        .with_fd(ask)
+        .ok_or_else(|| Error::new(ErrorKind::Closed, Kind::Register))?
+        .map_err(|error| Error::from_io(Kind::Register, &error))
+}

@@ -1,0 +1,253 @@
+//! A connection.
+
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use socket2::Socket;
+
+use super::listener::{address_of, socket_for, with_socket};
+use super::ops::{Connect, Load, Read, ReadExact, ReadVectored, Room, ShutdownOp, Write, WriteAll, WriteVectored};
+use crate::backend::registry::Fd;
+use crate::buf::{Buf, BufMut};
+use crate::error::Error;
+use crate::id::{Kind, ObjectId};
+use crate::initiation::Initiation;
+use crate::port::CompletionPort;
+use crate::port::object::Handle;
+
+/// A TCP connection. Dropping it closes it, and ends what is pending as cancelled; so a handler that goes on with it owns it.
+///
+/// ```
+/// use proactor::{net::{TcpListener, TcpStream}, Proactor};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let proactor = Proactor::builder().build()?;
+/// let listener = TcpListener::bind(&proactor, "127.0.0.1:0".parse()?)?;
+/// let address = listener.local_addr()?;
+/// listener.accept().then(|result| {
+///     let (stream, _) = result.expect("a connection");
+///     stream.read(Vec::with_capacity(64)).then(move |(result, buf)| {
+///         assert_eq!((result.expect("bytes"), buf.as_slice()), (5, &b"hello"[..]));
+///         stream.write_all("bye").then(|(result, _)| assert!(result.is_ok()));
+///         drop(stream); // cancels nothing: the kernel took the three bytes at once
+///     });
+/// });
+/// TcpStream::connect(&proactor, address).then(|result| {
+///     let stream = result.expect("connected");
+///     stream.write_all("hello").then(|(result, _)| assert!(result.is_ok()));
+///     stream.read_exact([0; 3]).then(move |(result, buf)| {
+///         assert_eq!((result.expect("bytes"), &buf), (3, b"bye"));
+///         drop(stream);
+///     });
+/// });
+/// proactor.run();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct TcpStream(Handle);
+
+/// The reading side of a stream that was split: for one thread, while another writes.
+///
+/// ```
+/// # use proactor::{net::{TcpListener, TcpStream}, Proactor};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let proactor = Proactor::builder().build()?;
+/// # let listener = TcpListener::bind(&proactor, "127.0.0.1:0".parse()?)?;
+/// let (reader, writer) = TcpStream::connect(&proactor, listener.local_addr()?).wait()?.into_split();
+/// drop(writer); // closes nothing
+/// assert!(reader.peer_addr().is_ok());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct ReadHalf(TcpStream);
+
+/// The writing side of a stream that was split. Dropping it closes nothing while the other half lives: to end the direction, use
+/// [`shutdown`](Self::shutdown). See [`ReadHalf`].
+#[derive(Debug)]
+pub struct WriteHalf(TcpStream);
+
+impl TcpStream {
+    pub(super) fn over(port: &CompletionPort, socket: Fd) -> Result<Self, Error> {
+        Ok(Self(Handle::open(port, socket)?))
+    }
+
+    pub(super) fn of(handle: Handle) -> Self {
+        Self(handle)
+    }
+
+    /// Connects to `address`. The error says which address, and why.
+    pub fn connect(port: &impl AsRef<CompletionPort>, address: SocketAddr) -> Initiation<Connect> {
+        Initiation::on_new(
+            port.as_ref(),
+            || socket_for(address),
+            |handle| Connect { address, begun: false, handle: handle.cloned() },
+        )
+    }
+
+    /// Takes in a connection of the standard library's.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, if it cannot be made non-blocking; [`Closed`](crate::ErrorKind::Closed) on a closed port.
+    pub fn from_std(port: &impl AsRef<CompletionPort>, stream: std::net::TcpStream) -> Result<Self, Error> {
+        Self::register(port.as_ref(), Socket::from(stream))
+    }
+
+    /// Takes in any connected stream socket that the caller owns: a Unix socket, one end of a pair.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_std`](Self::from_std).
+    pub fn from_fd(port: &impl AsRef<CompletionPort>, socket: OwnedFd) -> Result<Self, Error> {
+        Self::register(port.as_ref(), Socket::from(socket))
+    }
+
+    fn register(port: &CompletionPort, socket: Socket) -> Result<Self, Error> {
+        socket.set_nonblocking(true).map_err(|error| Error::from_io(Kind::Register, &error))?;
+        Self::over(port, socket)
+    }
+
+    /// Reads what is there, as much as `buf` has *capacity* for, from its start, and sets its length to that. 0 is the end of the
+    /// stream, unless the capacity is 0: that is always 0. Cancelled, nothing was read.
+    pub fn read<B: BufMut>(&self, buf: B) -> Initiation<Read<B>> {
+        Initiation::on_object(&self.0, Read(buf))
+    }
+
+    /// Reads until `buf`'s capacity is full. A stream that ends before that is
+    /// [`UnexpectedEof`](crate::ErrorKind::UnexpectedEof); after any error, [`Error::transferred`] bytes are in the buffer.
+    pub fn read_exact<B: BufMut>(&self, buf: B) -> Initiation<ReadExact<B>> {
+        Initiation::on_object(&self.0, ReadExact { buf, done: 0 })
+    }
+
+    /// As [`read`](Self::read), into several buffers, each filled before the next; 64 at most take part.
+    pub fn read_vectored<B: BufMut>(&self, bufs: Vec<B>) -> Initiation<ReadVectored<B>> {
+        Initiation::on_object(&self.0, ReadVectored(Room(bufs)))
+    }
+
+    /// Writes from `buf`'s start as much as the kernel takes at once, of its *length*. Cancelled, nothing was written.
+    pub fn write<B: Buf>(&self, buf: B) -> Initiation<Write<B>> {
+        Initiation::on_object(&self.0, Write(buf))
+    }
+
+    /// Writes all of `buf`'s length. After an error, [`Error::transferred`] bytes had gone.
+    pub fn write_all<B: Buf>(&self, buf: B) -> Initiation<WriteAll<B>> {
+        Initiation::on_object(&self.0, WriteAll { buf, done: 0 })
+    }
+
+    /// As [`write`](Self::write), from several buffers, one after the other; 64 at most take part.
+    pub fn write_vectored<B: Buf>(&self, bufs: Vec<B>) -> Initiation<WriteVectored<B>> {
+        Initiation::on_object(&self.0, WriteVectored(Load(bufs)))
+    }
+
+    /// Ends a direction, or both, after the writes that were initiated before. The other direction goes on.
+    pub fn shutdown(&self, how: Shutdown) -> Initiation<ShutdownOp> {
+        Initiation::on_object(&self.0, ShutdownOp(how))
+    }
+
+    /// Two halves, for two threads. The stream closes when both are gone.
+    pub fn into_split(self) -> (ReadHalf, WriteHalf) {
+        let other = Self(self.0.clone());
+        (ReadHalf(self), WriteHalf(other))
+    }
+
+    /// Whether small writes are sent at once (`TCP_NODELAY`).
+    ///
+    /// # Errors
+    ///
+    /// The operating system's; [`Closed`](crate::ErrorKind::Closed) after [`close`](Self::close).
+    pub fn set_nodelay(&self, nodelay: bool) -> Result<(), Error> {
+        with_socket(&self.0, |socket| socket.set_tcp_nodelay(nodelay))
+    }
+
+    /// This end's address.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_nodelay`](Self::set_nodelay).
+    pub fn local_addr(&self) -> Result<SocketAddr, Error> {
+        address_of(&self.0, Socket::local_addr)
+    }
+
+    /// The other end's address.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_nodelay`](Self::set_nodelay).
+    pub fn peer_addr(&self) -> Result<SocketAddr, Error> {
+        address_of(&self.0, Socket::peer_addr)
+    }
+
+    /// Ends everything that is pending on it as cancelled. What was composed says how far it got.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+
+    /// Closes it now, for both halves: what is pending ends as cancelled, what comes later as closed.
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    /// Its name among the port's objects.
+    pub fn id(&self) -> ObjectId {
+        self.0.id()
+    }
+}
+
+impl ReadHalf {
+    /// As [`TcpStream::read`].
+    pub fn read<B: BufMut>(&self, buf: B) -> Initiation<Read<B>> {
+        self.0.read(buf)
+    }
+
+    /// As [`TcpStream::read_exact`].
+    pub fn read_exact<B: BufMut>(&self, buf: B) -> Initiation<ReadExact<B>> {
+        self.0.read_exact(buf)
+    }
+
+    /// As [`TcpStream::read_vectored`].
+    pub fn read_vectored<B: BufMut>(&self, bufs: Vec<B>) -> Initiation<ReadVectored<B>> {
+        self.0.read_vectored(bufs)
+    }
+
+    /// As [`TcpStream::peer_addr`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn peer_addr(&self) -> Result<SocketAddr, Error> {
+        self.0.peer_addr()
+    }
+
+    /// As [`TcpStream::close`].
+    pub fn close(&self) {
+        self.0.close();
+    }
+}
+
+impl WriteHalf {
+    /// As [`TcpStream::write`].
+    pub fn write<B: Buf>(&self, buf: B) -> Initiation<Write<B>> {
+        self.0.write(buf)
+    }
+
+    /// As [`TcpStream::write_all`].
+    pub fn write_all<B: Buf>(&self, buf: B) -> Initiation<WriteAll<B>> {
+        self.0.write_all(buf)
+    }
+
+    /// As [`TcpStream::write_vectored`].
+    pub fn write_vectored<B: Buf>(&self, bufs: Vec<B>) -> Initiation<WriteVectored<B>> {
+        self.0.write_vectored(bufs)
+    }
+
+    /// Ends the writing direction, after the writes that were initiated before.
+    pub fn shutdown(&self) -> Initiation<ShutdownOp> {
+        self.0.shutdown(Shutdown::Write)
+    }
+
+    /// As [`TcpStream::close`].
+    pub fn close(&self) {
+        self.0.close();
+    }
+}

@@ -1,0 +1,371 @@
+//! What is to be done, and how a raw result becomes an output.
+//!
+//! An operation is a description. It owns its buffers; [`request`](Operation::request) says what the backend is to
+//! do now, in terms of descriptors and addresses that stay where they are, [`advance`](Operation::advance) takes in how
+//! much was done and says whether more is wanted, and [`finish`](Operation::finish) makes the output. A readiness backend
+//! does the system call itself; a completion backend hands the request to the kernel; a model plays both.
+#![allow(unsafe_code)] // erased cells
+
+use std::alloc::Layout;
+use std::cell::Cell;
+use std::fmt;
+use std::net::SocketAddr;
+use std::ptr::{self, NonNull};
+
+use crate::cell::{Class, Header, Home, Ptr, VTable, header, phase};
+use crate::completion::Completion;
+use crate::error::{Error, ErrorKind};
+use crate::id::{Kind, ObjectId};
+use crate::local::Local;
+
+/// What an operation wants from the backend. The addresses are good for as long as the backend has the cell.
+#[derive(Debug)]
+pub enum Request {
+    /// Nothing: not an operation.
+    None,
+    /// Up to `len` bytes to `ptr`.
+    Read {
+        /// Where to.
+        ptr: *mut u8,
+        /// How many at most.
+        len: usize,
+    },
+    /// `len` bytes from `ptr`.
+    Write {
+        /// Where from.
+        ptr: *const u8,
+        /// How many.
+        len: usize,
+    },
+    /// Bytes into several parts, one after the other.
+    ReadVectored(NonNull<dyn Parts>),
+    /// Bytes from several parts, one after the other.
+    WriteVectored(NonNull<dyn Parts>),
+    /// A connection; the result is its descriptor.
+    Accept {
+        /// Where the peer's address goes.
+        peer: *mut Option<SocketAddr>,
+    },
+    /// A connection to `address`; `begun` says whether it was asked for before.
+    Connect {
+        /// To where.
+        address: *const SocketAddr,
+        /// Whether the kernel has been asked.
+        begun: *mut bool,
+    },
+    /// The end of the read direction, of the write direction, or of both.
+    Shutdown(std::net::Shutdown),
+    /// Expiry of the node there (see `port::wheel`).
+    Timer(*mut ()),
+    /// Whatever a model makes of it.
+    Script(usize),
+}
+
+/// Several parts of memory.
+pub trait Parts {
+    /// Calls `f` with pointer and length of each part that is left, in order.
+    fn each(&mut self, f: &mut dyn FnMut(*mut u8, usize));
+}
+
+/// Keeps [`Operation`] to this crate: a request's addresses are believed.
+pub(crate) mod sealed {
+    /// Implemented by this crate's operations alone.
+    #[expect(unnameable_types, reason = "that is what seals")]
+    pub trait Sealed {}
+}
+
+/// Something that the port can do. Sealed: the kinds are this crate's.
+pub trait Operation: sealed::Sealed + Send + 'static {
+    /// What its handler, future or wait receives.
+    type Output: Send + 'static;
+    /// What it is called in errors and completions.
+    const KIND: Kind;
+    /// What the backend is to do now. Called with the operation where it stays.
+    fn request(&mut self) -> Request;
+    /// Takes in `n` bytes; true if more is wanted before it is finished.
+    fn advance(&mut self, n: usize) -> bool {
+        let _ = n;
+        false
+    }
+    /// Makes the output: of the last `advance`'s number, or of what went wrong.
+    fn finish(self, result: Result<usize, Error>) -> Self::Output;
+    /// The operation was finished and nobody wants its output.
+    fn discard(self, result: Result<usize, Error>)
+    where
+        Self: Sized,
+    {
+        drop(self.finish(result));
+    }
+}
+
+/// The raw results that are not the kernel's: beyond any `errno`.
+pub(crate) mod code {
+    pub(crate) const CANCELLED: i64 = -(1 << 20);
+    pub(crate) const TIMED_OUT: i64 = CANCELLED - 1;
+    pub(crate) const CLOSED: i64 = CANCELLED - 2;
+    pub(crate) const EOF: i64 = CANCELLED - 3;
+    pub(crate) const WRITE_ZERO: i64 = CANCELLED - 4;
+    pub(crate) const WOULD_DEADLOCK: i64 = CANCELLED - 5;
+}
+
+/// A raw result as the library's.
+pub(crate) fn decode(raw: i64, kind: Kind) -> Result<usize, Error> {
+    let what = match raw {
+        code::CANCELLED => ErrorKind::Cancelled,
+        code::TIMED_OUT => ErrorKind::TimedOut,
+        code::CLOSED => ErrorKind::Closed,
+        code::EOF => ErrorKind::UnexpectedEof,
+        code::WRITE_ZERO => ErrorKind::WriteZero,
+        code::WOULD_DEADLOCK => ErrorKind::WouldDeadlock,
+        raw => {
+            return usize::try_from(raw).map_err(|_| Error::os(kind, i32::try_from(-raw).unwrap_or(0)));
+        }
+    };
+    Err(Error::new(what, kind))
+}
+
+/// The second part of every operation's cell.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Part {
+    raw: Cell<i64>,
+    key: u64,
+    /// The timer that limits it, if there is one.
+    limit: Cell<Option<Ptr>>,
+    limit_generation: Cell<u32>,
+    /// The direction's tick when the attempt was begun; the backend's.
+    pub(crate) tick: Cell<u32>,
+}
+
+impl Part {
+    pub(crate) fn key(&self) -> u64 {
+        self.key
+    }
+
+    pub(crate) fn set_raw(&self, raw: i64) {
+        self.raw.set(raw);
+    }
+
+    pub(crate) fn set_limit(&self, limit: Ptr) {
+        self.limit_generation.set(header(limit).generation());
+        self.limit.set(Some(limit));
+    }
+
+    /// The limit's cell and generation, once.
+    #[inline]
+    pub(crate) fn take_limit(&self) -> Option<(Ptr, u32)> {
+        self.limit.take().map(|limit| (limit, self.limit_generation.get()))
+    }
+}
+
+/// The part of an operation's cell.
+///
+/// # Safety
+///
+/// `cell` holds an operation and is the caller's.
+#[inline]
+pub(crate) unsafe fn part<'a>(cell: Ptr) -> &'a Part {
+    // SAFETY: every operation's cell begins with a header and a part (`repr(C)`), and the caller owns it.
+    unsafe { &(*cell.as_ptr().cast::<Prefix>()).part }
+}
+
+#[repr(C)]
+struct Prefix {
+    header: Header,
+    part: Part,
+}
+
+#[repr(C)]
+struct OpCell<S> {
+    prefix: Prefix,
+    body: S,
+}
+
+/// An operation and what becomes of its output, where they fit in a cell or in a box.
+trait Body: Send + 'static {
+    type Op: Operation;
+    fn op(&mut self) -> &mut Self::Op;
+    fn run(self, result: Result<usize, Error>);
+    fn discard(self, result: Result<usize, Error>);
+}
+
+struct Inline<O, H> {
+    op: O,
+    handler: H,
+}
+
+impl<O: Operation, H: FnOnce(O::Output) + Send + 'static> Body for Inline<O, H> {
+    type Op = O;
+    fn op(&mut self) -> &mut O {
+        &mut self.op
+    }
+    fn run(self, result: Result<usize, Error>) {
+        (self.handler)(self.op.finish(result));
+    }
+    fn discard(self, result: Result<usize, Error>) {
+        self.op.discard(result);
+    }
+}
+
+impl<B: Body> Body for Box<B> {
+    type Op = B::Op;
+    fn op(&mut self) -> &mut B::Op {
+        (**self).op()
+    }
+    fn run(self, result: Result<usize, Error>) {
+        (*self).run(result);
+    }
+    fn discard(self, result: Result<usize, Error>) {
+        (*self).discard(result);
+    }
+}
+
+/// A cell for `op` and its handler, pending, entered in the books, not yet submitted.
+pub(crate) fn place<O, H>(home: &Home, object: ObjectId, key: u64, op: O, handler: H) -> Ptr
+where
+    O: Operation,
+    H: FnOnce(O::Output) + Send + 'static,
+{
+    let body = Inline { op, handler };
+    if const { Class::of(Layout::new::<OpCell<Inline<O, H>>>()).is_some() } {
+        write(home, object, key, body)
+    } else {
+        write(home, object, key, Box::new(body))
+    }
+}
+
+fn write<S: Body>(home: &Home, object: ObjectId, key: u64, body: S) -> Ptr {
+    let table = &const { table::<S>() };
+    let cell = home.alloc(table.class, table, phase::PENDING, object.bits());
+    let place = cell.as_ptr().cast::<OpCell<S>>();
+    let part = Part {
+        raw: Cell::new(0),
+        key,
+        limit: Cell::new(None),
+        limit_generation: Cell::new(0),
+        tick: Cell::new(0),
+    };
+    // SAFETY: the class has room for an `OpCell<S>`, and nobody else has the cell.
+    unsafe { (&raw mut (*place).prefix.part).write(part) };
+    // SAFETY: as above.
+    unsafe { (&raw mut (*place).body).write(body) };
+    Local::created(home);
+    cell
+}
+
+const fn table<S: Body>() -> VTable {
+    VTable {
+        kind: S::Op::KIND,
+        class: match Class::of(Layout::new::<OpCell<S>>()) {
+            Some(class) => class,
+            // Never written: `place` boxes such a body. Evaluated all the same, for every S.
+            None => Class::LARGEST,
+        },
+        run: run::<S>,
+        discard: discard::<S>,
+        request: request::<S>,
+        advance: advance::<S>,
+    }
+}
+
+/// # Safety
+///
+/// `cell` holds an `OpCell<S>` and is the caller's.
+unsafe fn request<S: Body>(cell: Ptr) -> Request {
+    // SAFETY: the caller's promise.
+    unsafe { &mut (*cell.as_ptr().cast::<OpCell<S>>()).body }.op().request()
+}
+
+/// # Safety
+///
+/// As `request`.
+unsafe fn advance<S: Body>(cell: Ptr, n: usize) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { &mut (*cell.as_ptr().cast::<OpCell<S>>()).body }.op().advance(n)
+}
+
+/// Moves the body out and frees the cell, before anything of the body runs.
+///
+/// # Safety
+///
+/// As `request`, and the body is not used again.
+unsafe fn take<S: Body>(cell: Ptr, home: &Home) -> (S, Result<usize, Error>) {
+    let place = cell.as_ptr().cast::<OpCell<S>>();
+    // SAFETY: the caller's promise; it is moved out once, since the cell is freed here.
+    let body = unsafe { ptr::read(&raw const (*place).body) };
+    // SAFETY: the caller's promise.
+    let raw = unsafe { part(cell) }.raw.get();
+    home.free(cell);
+    (body, decode(raw, S::Op::KIND))
+}
+
+/// # Safety
+///
+/// As `take`.
+unsafe fn run<S: Body>(cell: Ptr, home: &Home) {
+    // SAFETY: handed on to the caller.
+    let (body, result) = unsafe { take::<S>(cell, home) };
+    body.run(result);
+}
+
+/// # Safety
+///
+/// As `take`.
+unsafe fn discard<S: Body>(cell: Ptr, home: &Home) {
+    // SAFETY: handed on to the caller.
+    let (body, result) = unsafe { take::<S>(cell, home) };
+    body.discard(result);
+}
+
+/// Fixes an operation's result, after which it is a completion.
+///
+/// # Safety
+///
+/// `cell` holds an operation whose result is open, and is the caller's.
+pub(crate) unsafe fn complete(cell: Ptr, raw: i64) -> Completion {
+    // SAFETY: the caller's promise.
+    unsafe { part(cell) }.set_raw(raw);
+    header(cell).fix();
+    // SAFETY: the caller's promise.
+    unsafe { Completion::from_ptr(cell) }
+}
+
+/// The result that a request to cancel, seen as `phase`, leads to.
+pub(crate) fn cancelled(phase: u64) -> Option<i64> {
+    match phase {
+        phase::CANCEL => Some(code::CANCELLED),
+        phase::TIMEOUT => Some(code::TIMED_OUT),
+        _ => None,
+    }
+}
+
+/// One operation that was initiated: what [`CompletionPort::cancel`](crate::CompletionPort::cancel) takes. Two words,
+/// `Copy`; it goes stale by itself when the operation is over.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OperationKey {
+    cell: NonNull<()>,
+    generation: u32,
+    port: u32,
+}
+
+// SAFETY: a key is a name; the port that it belongs to checks it before it follows the pointer.
+unsafe impl Send for OperationKey {}
+// SAFETY: as above.
+unsafe impl Sync for OperationKey {}
+
+impl OperationKey {
+    pub(crate) fn of(cell: Ptr, home: &Home) -> Self {
+        Self { cell: cell.cast(), generation: header(cell).generation(), port: home.id }
+    }
+
+    /// The cell and the generation, if the key is of `home`; the cell's header may be looked at while `home` lives.
+    pub(crate) fn resolve(self, home: &Home) -> Option<(Ptr, u32)> {
+        (self.port == home.id).then_some((self.cell.cast(), self.generation))
+    }
+}
+
+impl fmt::Debug for OperationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OperationKey({:x}.{})", self.cell.as_ptr().addr(), self.generation)
+    }
+}

@@ -1,0 +1,426 @@
+//! The completion port: where operations go in and completions come out.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | [`CompletionPort`] and the way of a completion: initiation, backend, strategy |
+//! | `seat.rs` | waiting by hand: [`Seat`], [`Batch`] |
+//! | `sleep.rs` | seats, parking, waking, promotion |
+//! | `worker.rs` | a worker's loop |
+//! | `pool.rs` | who may be a worker, and how a run ends |
+//! | `timers.rs`, `wheel.rs` | timers and time limits |
+//! | `object.rs` | handles on what the port knows |
+//! | `dispatcher.rs` | the strategy trait |
+#![allow(unsafe_code)] // entries keep the port alive by a raw count
+
+pub(crate) mod dispatcher;
+pub(crate) mod object;
+pub(crate) mod pool;
+pub(crate) mod seat;
+pub(crate) mod sleep;
+pub(crate) mod timers;
+pub(crate) mod wheel;
+pub(crate) mod worker;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::backend::readiness::Hold;
+use crate::backend::registry::{EntryRef, Fd};
+use crate::backend::{Backend, Outcome};
+use crate::cell::{Home, Owner, Ptr, header, phase};
+use crate::completion::{self, Completion};
+use crate::error::{BuildError, Error};
+use crate::id::{Kind, ObjectId};
+use crate::local::Local;
+use crate::operation::{self, OperationKey, code, part};
+use crate::queue::List;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, Weak};
+use dispatcher::{Dispatcher, Origin, Placed, Worker};
+use pool::{Knobs, Pool};
+use sleep::Sleep;
+use timers::Timers;
+
+/// What became of a request to cancel.
+///
+/// ```
+/// use proactor::{CancelOutcome, Proactor};
+/// use std::time::Duration;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let proactor = Proactor::builder().build()?;
+/// let key = proactor.sleep(Duration::from_secs(60)).then(|result| assert!(result.unwrap_err().is_cancelled()));
+/// assert_eq!(proactor.cancel(key), CancelOutcome::Requested);
+/// assert_eq!(proactor.cancel(key), CancelOutcome::TooLate);
+/// proactor.run();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelOutcome {
+    /// It was asked to end. Its output says whether it did: an attempt that was under way may still have succeeded.
+    Requested,
+    /// Its result was fixed already, or somebody asked before.
+    TooLate,
+}
+
+/// The shared queue and demultiplexer: operations are submitted to it, calls posted, and completions come out where the
+/// strategy sends them. A cheap clone; usable from any thread.
+///
+/// A [`Proactor`](crate::Proactor) has one and runs it. It can also be used alone, like an I/O completion port:
+/// threads of your own take completions from it and run them.
+///
+/// ```
+/// use proactor::{Batch, CompletionPort};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let port = CompletionPort::new()?;
+/// let elsewhere = port.clone();
+/// std::thread::spawn(move || elsewhere.post(|| println!("runs where the port is served")));
+/// let mut batch = Batch::new();
+/// let mut ran = 0;
+/// while ran == 0 {
+///     if let Some(seat) = port.seat() {
+///         seat.reap(&mut batch, None)?; // waits; the seat is free again before anything runs
+///     }
+///     ran += batch.drain().filter(|_| true).map(|completion| completion.run()).count();
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct CompletionPort(pub(crate) Arc<Inner>);
+
+/// What all clones of a port share.
+pub(crate) struct Inner {
+    pub(crate) home: Arc<Home>,
+    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) dispatcher: Box<dyn Dispatcher>,
+    pub(crate) sleep: Sleep,
+    pub(crate) timers: Timers,
+    pub(crate) pool: Pool,
+    pub(crate) stop: AtomicBool,
+    pub(crate) closed: AtomicBool,
+}
+
+impl Inner {
+    pub(crate) fn new(backend: Box<dyn Backend>, dispatcher: Box<dyn Dispatcher>, knobs: Knobs) -> Arc<Self> {
+        let workers = knobs.workers.get();
+        let home = Home::new(workers);
+        let inner = Arc::new(Self {
+            sleep: Sleep::new(workers, backend.seats()),
+            timers: Timers::new(),
+            pool: Pool::new(knobs),
+            stop: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            home,
+            backend,
+            dispatcher,
+        });
+        let me: Weak<Self> = Arc::downgrade(&inner);
+        let _ = inner.home.owner.set(Owner { port: me });
+        inner
+    }
+
+    /// What an open entry does when it is vacated: see `open`.
+    pub(crate) fn let_go(owner: *const ()) {
+        // SAFETY: `open` made the count with `Arc::into_raw`, once for each entry, and this is called once for each.
+        drop(unsafe { Arc::from_raw(owner.cast::<Self>()) });
+    }
+
+    /// Brings a descriptor in.
+    pub(crate) fn open(self: &Arc<Self>, fd: Fd) -> Result<EntryRef, Error> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(crate::error::ErrorKind::Closed, Kind::Register));
+        }
+        let owner = Arc::into_raw(Arc::clone(self)).cast::<()>();
+        self.backend.open(fd, owner).map_err(|error| {
+            Self::let_go(owner);
+            Error::from_io(Kind::Register, &error)
+        })
+    }
+
+    /// Hands a cell to the backend, and on with what comes back at once.
+    pub(crate) fn submit(&self, cell: Ptr, entry: EntryRef) {
+        let Outcome { done, hold } = self.backend.submit(cell, entry);
+        if let Some(done) = done {
+            self.complete(done, hold);
+        }
+    }
+
+    /// Arms a timer operation.
+    pub(crate) fn arm(&self, cell: Ptr, at: Instant) {
+        if self.closed.load(Ordering::Acquire) {
+            return self.fail(cell, code::CLOSED);
+        }
+        // SAFETY: the cell was placed by the caller as a timer operation's, and is nobody else's yet.
+        unsafe { self.timers.arm(&*self.backend, cell, at) };
+    }
+
+    /// Ends an operation that was not submitted.
+    pub(crate) fn fail(&self, cell: Ptr, raw: i64) {
+        // SAFETY: the cell was placed by the caller, and is nobody else's yet; its result is open.
+        let done = unsafe { operation::complete(cell, raw) };
+        self.complete(done, None);
+    }
+
+    /// Limits an operation that is about to be submitted.
+    pub(crate) fn limit(&self, cell: Ptr, after: Duration) {
+        let limit = self.timers.limit(&*self.backend, &self.home, cell, timers::from_now(after));
+        // SAFETY: the cell was placed by the caller, and is nobody else's yet.
+        unsafe { part(cell) }.set_limit(limit);
+    }
+
+    /// Whether `stop` holds.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Sends a finished operation where it belongs, and then lets its direction go.
+    pub(crate) fn complete(&self, done: Completion, hold: Option<Hold>) {
+        self.lift_limit(&done);
+        self.hand(done, Route::Finished);
+        self.next(hold);
+    }
+
+    /// Lets a direction go, and sends the operation that is due then.
+    pub(crate) fn next(&self, hold: Option<Hold>) {
+        if let Some(due) = hold.and_then(|hold| self.backend.next(hold)) {
+            self.hand(due, Route::Posted);
+        }
+    }
+
+    /// The operation is over: so is its time limit.
+    #[inline]
+    pub(crate) fn lift_limit(&self, done: &Completion) {
+        if done.kind() == Kind::Post {
+            return;
+        }
+        // SAFETY: an operation's cell, which `done` owns.
+        if let Some((limit, generation)) = unsafe { part(done.ptr()) }.take_limit() {
+            self.timers.lift(&self.home, limit, generation);
+        }
+    }
+
+    /// Gives a completion to the strategy, as coming from this thread, and wakes somebody if that is needed.
+    pub(crate) fn hand(&self, completion: Completion, route: Route) {
+        let placed = Local::with(&self.home, |local| {
+            let origin = match (local, route) {
+                (None, _) | (_, Route::Outside) => Origin::Outside,
+                (Some(local), Route::Posted) => Origin::Posted(Worker::new(local)),
+                (Some(local), Route::Finished) => Origin::Finished(Worker::new(local)),
+            };
+            self.dispatcher.dispatch(completion, origin)
+        });
+        if placed == Placed::Shared {
+            self.sleep.wake_one(&*self.backend);
+        }
+    }
+
+    /// Sends all of `list`.
+    pub(crate) fn hand_all(&self, list: List) {
+        for done in list {
+            self.complete(done, None);
+        }
+    }
+
+    /// Asks an operation to end, as cancelled or as timed out.
+    pub(crate) fn cancel(&self, cell: Ptr, generation: u32, how: u64) -> CancelOutcome {
+        if !header(cell).request_cancel(generation, how) {
+            return CancelOutcome::TooLate;
+        }
+        // From here on the cell may be somebody else's: what is read is checked again under the lock that decides.
+        let object = ObjectId::from_bits(header(cell).data());
+        let done = if object == ObjectId::TIMER {
+            self.timers.cancel(cell, generation)
+        } else {
+            self.backend.cancel(cell, generation, object)
+        };
+        if let Some(done) = done {
+            self.complete(done, None);
+        }
+        CancelOutcome::Requested
+    }
+
+    /// Expires timers and limits; finished timers go to `due`. How many.
+    pub(crate) fn fire_timers(&self, due: &List) -> usize {
+        let (count, expired) = self.timers.fire(&*self.backend, due);
+        expired.each(&self.home, |cell, generation| {
+            self.cancel(cell, generation, phase::TIMEOUT);
+        });
+        count
+    }
+
+    /// Whether a worker about to sleep must not.
+    pub(crate) fn is_restless(&self) -> bool {
+        !self.dispatcher.is_empty() || self.stop.load(Ordering::Acquire) || self.home.ledger.is_settled()
+    }
+
+    /// Closes every object and takes out every timer; what was outstanding ends as cancelled, in the list.
+    pub(crate) fn close(&self) -> List {
+        self.closed.store(true, Ordering::Release);
+        let out = List::new();
+        self.backend.close_all(&out);
+        self.timers.drain(&self.home, &out);
+        out
+    }
+
+    /// Drops everything that is held, uncalled, and closes. For the end: no handler runs any more.
+    pub(crate) fn discard(&self) {
+        // A dropped handler may drop a stream, whose close brings more; each round takes what is there.
+        for _ in 0..64 {
+            let closed = self.close();
+            let mut any = false;
+            for done in closed {
+                self.lift_limit(&done);
+                any = true;
+            }
+            let local = Local::new(&self.home, 0, 1);
+            while let Some(held) = self.pool.pop_for_drop(&*self.dispatcher, Worker::new(&local)) {
+                drop(held);
+                any = true;
+            }
+            if !any {
+                return;
+            }
+        }
+    }
+}
+
+/// By which way a completion comes, said before it is known whether the thread is a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    Outside,
+    Posted,
+    Finished,
+}
+
+impl completion::Attempt for Inner {
+    fn attempt(&self, cell: Ptr) -> Option<Completion> {
+        let Outcome { done, hold } = self.backend.attempt(cell);
+        if let Some(done) = &done {
+            self.lift_limit(done);
+        }
+        self.next(hold);
+        done
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // No entry is open any more, since each holds the port. What the strategy still holds goes with it; the cells
+        // that somebody else holds keep the home.
+        self.discard();
+        if self.home.ledger.outstanding() > 0 {
+            std::mem::forget(Arc::clone(&self.home));
+        }
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("backend", &self.backend).field("dispatcher", &self.dispatcher).finish()
+    }
+}
+
+impl CompletionPort {
+    /// A port to be used alone: completions wait in it until somebody takes them.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system refuses the descriptors that it stands on.
+    #[cfg(not(proactor_loom))]
+    pub fn new() -> Result<Self, BuildError> {
+        use crate::backend;
+        let backend = backend::make(backend::BackendKind::Auto, Inner::let_go)?;
+        Ok(Self(Inner::new(backend, Box::new(seat::Waiting::default()), Knobs::default())))
+    }
+
+    /// Queues `call`. It runs where the strategy decides, never inside this call, in the order of posting as far as
+    /// the strategy keeps one. From any thread, also from inside handlers. Does not block. Allocates only if what
+    /// `call` captures is larger than 224 bytes, or more calls wait than ever before. On a port that was closed the call is
+    /// still queued, and dropped uncalled with the port.
+    pub fn post<F: FnOnce() + Send + 'static>(&self, call: F) {
+        self.post_keyed(0, call);
+    }
+
+    /// As [`post`](Self::post), with a key that the strategy and [`Completion::user_key`] see.
+    pub fn post_keyed<F: FnOnce() + Send + 'static>(&self, key: u64, call: F) {
+        self.0.hand(completion::post(&self.0.home, key, call), Route::Posted);
+    }
+
+    /// Runs `call` now, if this thread is a worker of this port and inside a handler; else as [`post`](Self::post).
+    pub fn dispatch<F: FnOnce() + Send + 'static>(&self, call: F) {
+        if Local::with(&self.0.home, |local| local.is_some_and(|local| local.depth.get() > 0)) {
+            call();
+        } else {
+            self.post(call);
+        }
+    }
+
+    /// Queues `call` as what follows from this handler: in this thread's turn, before what is queued already. Outside
+    /// of a handler as [`post`](Self::post).
+    pub fn defer<F: FnOnce() + Send + 'static>(&self, call: F) {
+        self.0.hand(completion::post(&self.0.home, 0, call), Route::Finished);
+    }
+
+    /// Asks an operation to end; its handler gets an output all the same, and the output is what counts. A key of
+    /// an operation that is over, or of another port, is too late.
+    pub fn cancel(&self, key: OperationKey) -> CancelOutcome {
+        match key.resolve(&self.0.home) {
+            Some((cell, generation)) => self.0.cancel(cell, generation, phase::CANCEL),
+            None => CancelOutcome::TooLate,
+        }
+    }
+
+    /// Makes everyone who runs this port return soon, leaving what is ready. See [`Proactor::stop`](crate::Proactor::stop).
+    pub fn stop(&self) {
+        self.0.stop.store(true, Ordering::Release);
+        self.0.sleep.wake_all(&*self.0.backend);
+        self.0.pool.call_guests();
+    }
+
+    /// Wakes one thread that waits in the port, or the next to come.
+    pub fn notify(&self) {
+        self.0.backend.notify();
+    }
+
+    /// Closes every object, and ends every outstanding operation and timer as cancelled. The handlers still run where they
+    /// are run; operations that are initiated from now on end as closed.
+    pub fn close(&self) {
+        let out = self.0.close();
+        self.0.hand_all(out);
+    }
+
+    /// How many operations and calls are outstanding: initiated or posted, and their handlers not finished. A snapshot.
+    pub fn outstanding(&self) -> usize {
+        self.0.home.ledger.outstanding()
+    }
+
+    /// When somebody must look at the port's timers next: for a foreign event loop.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.0.timers.next_deadline()
+    }
+}
+
+impl AsRef<CompletionPort> for CompletionPort {
+    fn as_ref(&self) -> &CompletionPort {
+        self
+    }
+}
+
+/// The descriptor that becomes readable when the port has something to reap: for a foreign event loop.
+#[cfg(all(target_os = "linux", not(polling_test_poll_backend), not(proactor_loom)))]
+impl std::os::fd::AsFd for CompletionPort {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        // Both backends of this platform have one.
+        match self.0.backend.as_fd() {
+            Some(fd) => fd,
+            None => unreachable!("both Linux backends stand on an epoll descriptor"),
+        }
+    }
+}
+
+impl fmt::Debug for CompletionPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompletionPort").field("outstanding", &self.outstanding()).finish_non_exhaustive()
+    }
+}

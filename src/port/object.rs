@@ -1,0 +1,112 @@
+//! Handles on what the port knows: a socket's user side.
+#![allow(unsafe_code)] // an entry's owner is a raw count of the port
+
+use std::fmt;
+
+use super::{CompletionPort, Inner};
+use crate::backend::registry::{EntryRef, Fd};
+use crate::error::Error;
+use crate::id::ObjectId;
+use crate::queue::List;
+use crate::sync::Arc;
+use crate::sync::atomic::Ordering;
+
+/// One of an object's handles; the last one that goes closes it.
+pub(crate) struct Handle(EntryRef);
+
+impl Handle {
+    pub(crate) fn open(port: &CompletionPort, fd: Fd) -> Result<Self, Error> {
+        port.0.open(fd).map(Self)
+    }
+
+    #[inline]
+    pub(crate) fn entry(&self) -> EntryRef {
+        self.0
+    }
+
+    pub(crate) fn id(&self) -> ObjectId {
+        self.0.id()
+    }
+
+    /// The port, which lives while the entry has a reference.
+    #[inline]
+    pub(crate) fn inner(&self) -> &Inner {
+        let owner = self.0.owner.load(Ordering::Relaxed).cast::<Inner>();
+        // SAFETY: set by `Inner::open` from an `Arc` that the entry gives back only after its last reference, of
+        // which this handle is one.
+        unsafe { &*owner }
+    }
+
+    pub(crate) fn port(&self) -> CompletionPort {
+        let owner = self.0.owner.load(Ordering::Relaxed).cast_const().cast::<Inner>();
+        // SAFETY: as in `inner`, and the pointer came from `Arc::into_raw`.
+        unsafe { Arc::increment_strong_count(owner) };
+        // SAFETY: the count that was just made.
+        CompletionPort(unsafe { Arc::from_raw(owner) })
+    }
+
+    /// Runs `f` with the descriptor, if the object is open.
+    pub(crate) fn with_fd<R>(&self, f: impl FnOnce(&Fd) -> R) -> Option<R> {
+        let direction = self.0.direction(crate::backend::registry::Way::Write);
+        if direction.closed {
+            return None;
+        }
+        // SAFETY: a direction that is not shut keeps the descriptor, and shutting takes its lock, which is held here.
+        let result = unsafe { self.0.fd() }.map(f);
+        drop(direction);
+        result
+    }
+
+    /// Ends what is pending as cancelled.
+    pub(crate) fn cancel(&self) {
+        let out = List::new();
+        self.inner().backend.cancel_all(self.0, &out);
+        self.inner().hand_all(out);
+    }
+
+    /// Closes the object for all its handles.
+    pub(crate) fn close(&self) {
+        self.close_at(self.0.generation.load(Ordering::Acquire));
+    }
+
+    fn close_at(&self, generation: u32) {
+        let out = List::new();
+        self.inner().backend.close(self.0, generation, &out);
+        self.inner().hand_all(out);
+    }
+}
+
+impl Clone for Handle {
+    #[inline]
+    fn clone(&self) -> Self {
+        self.0.refs.fetch_add(1, Ordering::Relaxed);
+        Self(self.0)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let refs = &self.0.refs;
+        let mut count = refs.load(Ordering::Acquire);
+        while count > 2 {
+            match refs.compare_exchange_weak(count, count - 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(now) => count = now,
+            }
+        }
+        // The port must outlive what follows, in which the entry may let it go.
+        let port = self.port();
+        if count == 2 {
+            // This handle and the open descriptor (or, closed before, another handle): only a handle makes another, so this
+            // is the last.
+            self.close();
+        }
+        port.0.backend.release(self.0);
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "object {}", self.id())
+    }
+}

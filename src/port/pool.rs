@@ -1,0 +1,182 @@
+//! Who may be a worker, and what the workers share beside the port: knobs, hooks, guests.
+
+use std::any::Any;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use super::dispatcher::{Dispatcher, Worker};
+use crate::completion::Completion;
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+/// What a panic in a handler leads to. In every case no other handler is lost, and no count, seat or lock stays held.
+///
+/// ```
+/// use proactor::{PanicPolicy, Proactor};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let proactor = Proactor::builder().panic_policy(PanicPolicy::isolate(|_| eprintln!("went on"))).build()?;
+/// proactor.post(|| panic!("on purpose"));
+/// proactor.post(|| println!("still runs"));
+/// assert_eq!(proactor.run(), 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub enum PanicPolicy {
+    /// It goes out of `run`, after the other workers of that run have returned; what is left stays queued for the next
+    /// `run`. In background threads it stops the proactor and goes out of `shutdown`. The default.
+    #[default]
+    Propagate,
+    /// It is reported to the function, and the worker goes on.
+    Isolate(PanicHook),
+    /// It is reported to the function, and the proactor stops.
+    Stop(PanicHook),
+}
+
+/// What a panic is reported to. It is called on the worker's thread, with the panic's payload.
+pub type PanicHook = Arc<dyn Fn(&(dyn Any + Send)) + Send + Sync>;
+
+impl PanicPolicy {
+    /// [`PanicPolicy::Isolate`] with `report`.
+    pub fn isolate(report: impl Fn(&(dyn Any + Send)) + Send + Sync + 'static) -> Self {
+        Self::Isolate(Arc::new(report))
+    }
+
+    /// [`PanicPolicy::Stop`] with `report`.
+    pub fn stop(report: impl Fn(&(dyn Any + Send)) + Send + Sync + 'static) -> Self {
+        Self::Stop(Arc::new(report))
+    }
+}
+
+impl fmt::Debug for PanicPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Propagate => "Propagate",
+            Self::Isolate(_) => "Isolate(..)",
+            Self::Stop(_) => "Stop(..)",
+        })
+    }
+}
+
+/// Called with a worker's index.
+pub(crate) type ThreadHook = Arc<dyn Fn(usize) + Send + Sync>;
+
+/// What the builder was told, checked.
+#[derive(Clone)]
+pub(crate) struct Knobs {
+    pub(crate) workers: NonZeroUsize,
+    pub(crate) batch: NonZeroUsize,
+    pub(crate) turn_budget: usize,
+    pub(crate) poll_every: NonZeroUsize,
+    pub(crate) spin: Duration,
+    pub(crate) thread_name: String,
+    pub(crate) stack_size: Option<NonZeroUsize>,
+    pub(crate) on_start: Option<ThreadHook>,
+    pub(crate) on_stop: Option<ThreadHook>,
+    pub(crate) panic: PanicPolicy,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Self {
+            workers: NonZeroUsize::MIN,
+            batch: const { NonZeroUsize::new(128).expect("above zero") },
+            turn_budget: 16,
+            poll_every: const { NonZeroUsize::new(64).expect("above zero") },
+            spin: Duration::ZERO,
+            thread_name: "proactor".to_owned(),
+            stack_size: None,
+            on_start: None,
+            on_stop: None,
+            panic: PanicPolicy::Propagate,
+        }
+    }
+}
+
+/// The workers' places.
+pub(crate) struct Pool {
+    pub(crate) knobs: Knobs,
+    places: Mutex<Places>,
+    /// Guests wait here: threads that found no place, and threads that wait for an output.
+    changed: Condvar,
+}
+
+struct Places {
+    free: Vec<usize>,
+}
+
+impl Pool {
+    pub(crate) fn new(knobs: Knobs) -> Self {
+        // The lowest index is given out first.
+        let free = (0..knobs.workers.get()).rev().collect();
+        Self { knobs, places: Mutex::new(Places { free }), changed: Condvar::new() }
+    }
+
+    /// A place, if one is free.
+    pub(crate) fn claim(&self) -> Option<Place<'_>> {
+        let index = self.places.lock().free.pop()?;
+        Some(Place { pool: self, index })
+    }
+
+    /// Waits for a place, or until `over`, which is looked at whenever something has changed.
+    pub(crate) fn claim_or(&self, over: impl Fn() -> bool) -> Option<Place<'_>> {
+        let mut places = self.places.lock();
+        loop {
+            if over() {
+                return None;
+            }
+            if let Some(index) = places.free.pop() {
+                return Some(Place { pool: self, index });
+            }
+            places = self.changed.wait(places);
+        }
+    }
+
+    /// Waits until `over`, which is looked at whenever something has changed.
+    pub(crate) fn await_change(&self, over: impl Fn() -> bool) {
+        let mut places = self.places.lock();
+        while !over() {
+            places = self.changed.wait(places);
+        }
+    }
+
+    /// As `await_change`, until `deadline` at most.
+    pub(crate) fn await_change_until(&self, deadline: Instant, over: impl Fn() -> bool) {
+        let mut places = self.places.lock();
+        let mut late = false;
+        while !over() && !late {
+            (places, late) = self.changed.wait_until(places, deadline);
+        }
+    }
+
+    /// Has every guest look again.
+    pub(crate) fn call_guests(&self) {
+        drop(self.places.lock());
+        self.changed.notify_all();
+    }
+
+    /// The strategy's next, for its being dropped.
+    pub(crate) fn pop_for_drop(&self, dispatcher: &dyn Dispatcher, worker: Worker<'_>) -> Option<Completion> {
+        dispatcher.next(worker)
+    }
+
+    /// How many workers are at work.
+    pub(crate) fn busy(&self) -> usize {
+        let places: MutexGuard<'_, Places> = self.places.lock();
+        self.knobs.workers.get() - places.free.len()
+    }
+}
+
+/// The right to be the worker of that index.
+pub(crate) struct Place<'a> {
+    pool: &'a Pool,
+    pub(crate) index: usize,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.pool.places.lock().free.push(self.index);
+        self.pool.changed.notify_all();
+    }
+}

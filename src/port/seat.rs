@@ -1,0 +1,175 @@
+//! Waiting by hand: the right to wait in the port, and what it yields.
+
+use std::fmt;
+use std::io;
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use super::dispatcher::{Dispatcher, Origin, Placed, Worker};
+use super::{CompletionPort, Inner};
+use crate::backend::Events;
+use crate::completion::Completion;
+use crate::error::BuildError;
+use crate::local::Local;
+use crate::queue::{Injector, List};
+
+/// The strategy of a port that is used alone: everything waits in one queue.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(Injector);
+
+impl Dispatcher for Waiting {
+    fn attach(&mut self, threads: Option<NonZeroUsize>) -> Result<NonZeroUsize, BuildError> {
+        Ok(threads.unwrap_or(NonZeroUsize::MIN))
+    }
+
+    fn dispatch(&self, completion: Completion, _origin: Origin<'_>) -> Placed {
+        self.0.push(completion);
+        Placed::Shared
+    }
+
+    fn next(&self, _worker: Worker<'_>) -> Option<Completion> {
+        self.0.pop()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The right to wait in a port. At most as many exist at once as the backend lets wait (two on Linux, else one); so
+/// nobody waits in vain, and no seat is held while a handler runs, for [`reap`](Seat::reap) gives it up.
+pub struct Seat<'a> {
+    inner: &'a Inner,
+}
+
+impl Seat<'_> {
+    /// Waits until something is finished or posted, somebody notifies, or `deadline`, and puts what there is into `batch`.
+    /// Returns how many it holds now. What is posted already is taken without waiting. Thread-safe; allocates only for the
+    /// batch's own room.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, when waiting fails. Nothing is lost then.
+    pub fn reap(self, batch: &mut Batch, deadline: Option<Instant>) -> io::Result<usize> {
+        let inner = self.inner;
+        let due = List::new();
+        let mut rung = false;
+        let waited = if inner.dispatcher.is_empty() {
+            inner.backend.wait(&mut batch.events, &due, deadline)
+        } else {
+            // Something is posted: look, but do not wait.
+            inner.backend.wait(&mut batch.events, &due, Some(Instant::now()))
+        };
+        if let Ok(woken) = &waited {
+            rung = woken.notified;
+            if woken.timer {
+                inner.fire_timers(&due);
+            }
+        }
+        std::mem::forget(self);
+        if inner.sleep.stand(rung, true) && inner.sleep.found() && !inner.dispatcher.is_empty() {
+            inner.sleep.wake_one(&*inner.backend);
+        }
+        for completion in due {
+            batch.add(inner, completion);
+        }
+        let local = Local::new(&inner.home, 0, 1);
+        while batch.len < inner.pool.knobs.batch.get() {
+            match inner.dispatcher.next(Worker::new(&local)) {
+                Some(completion) => batch.add(inner, completion),
+                None => break,
+            }
+        }
+        waited.map(|_| batch.len)
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.inner.sleep.stand(false, true);
+    }
+}
+
+impl fmt::Debug for Seat<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seat")
+    }
+}
+
+/// Completions that were reaped together, and the room for the events of the next time.
+///
+/// Completions that are still in it when it is dropped are dropped uncalled.
+///
+/// ```
+/// assert!(proactor::Batch::new().is_empty());
+/// ```
+pub struct Batch {
+    list: List,
+    len: usize,
+    events: Events,
+}
+
+impl Batch {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self { list: List::new(), len: 0, events: Events::new(super::Knobs::default().batch) }
+    }
+
+    /// How many completions it holds.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes the completions out, oldest first.
+    pub fn drain(&mut self) -> impl Iterator<Item = Completion> {
+        self.len = 0;
+        self.list.take_all()
+    }
+
+    /// Adds what is finished; what is due is attempted first, and goes back to wait if it would block.
+    fn add(&mut self, inner: &Inner, completion: Completion) {
+        let completion = if completion.is_due() {
+            crate::completion::Attempt::attempt(inner, completion.into_ptr())
+        } else {
+            Some(completion)
+        };
+        if let Some(finished) = completion {
+            inner.lift_limit(&finished);
+            self.list.push_back(finished);
+            self.len += 1;
+        }
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+impl CompletionPort {
+    /// The right to wait in the port, or `None` if all seats are taken: then others wait already, and this thread may do
+    /// something else, or try again when one of them has left. For ports that are used alone: a
+    /// [`Proactor`](crate::Proactor)'s workers take its seats themselves.
+    pub fn seat(&self) -> Option<Seat<'_>> {
+        self.0.sleep.sit().then_some(Seat { inner: &self.0 })
+    }
+
+    /// The oldest completion that is posted or finished, without waiting and without a seat. For ports that are used
+    /// alone.
+    pub fn take(&self) -> Option<Completion> {
+        let local = Local::new(&self.0.home, 0, 1);
+        self.0.dispatcher.next(Worker::new(&local))
+    }
+}

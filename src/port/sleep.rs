@@ -1,0 +1,379 @@
+//! Seats, parking, waking and promotion: who waits where, and who is told.
+//!
+//! One word says how many workers sit (wait in the backend), are parked (on a condvar of their own), search (were woken
+//! and have not yet found work), whether the bell is rung (the backend was notified and nobody has answered), and whether a
+//! parked worker watches the seat. `docs/dispatch-protocols.md` has the protocols ("Seats and promotion", "Sleep and
+//! wake"), the races and the proofs. The rules in short:
+//!
+//! 1. Who makes work visible then fences and looks at the word; who sleeps announces itself in the word, fences, and then
+//!    looks for work. One of the two sees the other.
+//! 2. A waker that sees somebody search, or the bell rung, goes home. Who searches and finds hands the search on if
+//!    there is more; who searches in vain is announced as asleep before it looks for the last time.
+//! 3. Nobody parks while a seat is free. Who leaves the last seat to run handlers promotes a parked worker: at once where
+//!    two may sit, through the watch where only one may.
+
+use std::time::{Duration, Instant};
+
+use crossbeam::utils::CachePadded;
+
+use crate::backend::Backend;
+use crate::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::sync::{Condvar, Mutex, mutant};
+
+const SEATED: u64 = 1;
+const PARKED: u64 = 1 << 8;
+const SEARCHING: u64 = 1 << 24;
+const RUNG: u64 = 1 << 40;
+const WATCHED: u64 = 1 << 41;
+
+const fn seated(word: u64) -> u64 {
+    word & 0xff
+}
+
+const fn parked(word: u64) -> u64 {
+    (word >> 8) & 0xffff
+}
+
+const fn searching(word: u64) -> u64 {
+    (word >> 24) & 0xffff
+}
+
+/// How long the seat may stand empty before the watcher takes it: twice this at most.
+const WATCH_TICK: Duration = Duration::from_millis(1);
+/// After how many ticks in which nothing happened the watcher sleeps untimed.
+const QUIET_TICKS: u32 = 8;
+
+#[derive(Debug)]
+pub(crate) struct Sleep {
+    word: CachePadded<AtomicU64>,
+    seats: u64,
+    /// How often the seat was left; the watcher's measure.
+    departures: AtomicU64,
+    /// Who is parked, the latest last. Changed together with the count in the word, under this lock.
+    waiters: Mutex<Vec<usize>>,
+    parkers: Box<[CachePadded<Parker>]>,
+}
+
+#[derive(Debug)]
+struct Parker {
+    token: Mutex<Token>,
+    condvar: Condvar,
+}
+
+/// What a parked worker is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    Nothing,
+    /// There may be work: it searches, and is no longer among the waiters.
+    Search,
+    /// Watch the seat, and stay among the waiters.
+    Watch,
+}
+
+/// How parking ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unparked {
+    /// Woken; this worker counts as searching.
+    Searching,
+    /// Look again: a seat was free, or there was work, or the deadline passed.
+    LookAgain,
+}
+
+impl Sleep {
+    pub(crate) fn new(workers: usize, seats: usize) -> Self {
+        let parker = |_| CachePadded::new(Parker { token: Mutex::new(Token::Nothing), condvar: Condvar::new() });
+        Self {
+            word: CachePadded::new(AtomicU64::new(0)),
+            seats: seats as u64,
+            departures: AtomicU64::new(0),
+            waiters: Mutex::new(Vec::with_capacity(workers)),
+            parkers: (0..workers).map(parker).collect(),
+        }
+    }
+
+    /// Whether a thread sits.
+    pub(crate) fn is_watched(&self) -> bool {
+        seated(self.word.load(Ordering::Relaxed)) > 0
+    }
+
+    /// Takes a seat, if one is free. Announced before the caller's last look for work.
+    pub(crate) fn sit(&self) -> bool {
+        let mut word = self.word.load(Ordering::Relaxed);
+        while seated(word) < self.seats {
+            match self.word.compare_exchange_weak(word, word + SEATED, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => {
+                    self.announce();
+                    return true;
+                }
+                Err(now) => word = now,
+            }
+        }
+        false
+    }
+
+    /// The sleeper's fence: pairs with the one in `wake_one`.
+    fn announce(&self) {
+        if !mutant("sleep-announce-fence") {
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// Leaves the seat. True if this worker searches now: it has answered the bell.
+    pub(crate) fn stand(&self, notified: bool, to_work: bool) -> bool {
+        let mut word = self.word.load(Ordering::Relaxed);
+        let mut answered;
+        let next = loop {
+            answered = notified && word & RUNG != 0;
+            let answer = if answered { SEARCHING.wrapping_sub(RUNG) } else { 0 };
+            let next = (word - SEATED).wrapping_add(answer);
+            match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => break next,
+                Err(now) => word = now,
+            }
+        };
+        if self.seats == 1 {
+            self.departures.fetch_add(1, Ordering::Relaxed);
+        }
+        if to_work && seated(next) == 0 && parked(next) > 0 && !mutant("promote-nobody") {
+            self.promote();
+        }
+        answered
+    }
+
+    /// Sees to it that somebody sits again: the last seat was left.
+    fn promote(&self) {
+        if self.seats > 1 {
+            self.unpark_one();
+            return;
+        }
+        if self.word.fetch_or(WATCHED, Ordering::AcqRel) & WATCHED == 0 {
+            self.appoint();
+        }
+    }
+
+    /// Makes a parked worker the watcher; the word says already that there is one.
+    fn appoint(&self) {
+        let waiters = self.waiters.lock();
+        match waiters.last() {
+            Some(&index) => {
+                let mut token = self.parkers[index].token.lock();
+                if *token == Token::Nothing {
+                    *token = Token::Watch;
+                }
+                self.parkers[index].condvar.notify_one();
+            }
+            None => {
+                self.word.fetch_and(!WATCHED, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// The watcher goes; another is appointed if the seat is empty.
+    fn end_watch(&self) {
+        let word = self.word.fetch_and(!WATCHED, Ordering::AcqRel);
+        if seated(word) == 0 && parked(word) > 0 && self.word.fetch_or(WATCHED, Ordering::AcqRel) & WATCHED == 0 {
+            self.appoint();
+        }
+    }
+
+    /// A worker goes away: somebody else is to sit, if nobody does.
+    pub(crate) fn hand_over(&self) {
+        let word = self.word.load(Ordering::Acquire);
+        if seated(word) == 0 && parked(word) > 0 {
+            self.promote();
+        }
+    }
+
+    /// Wakes a worker for work that is visible already, unless one is on its way.
+    #[inline]
+    pub(crate) fn wake_one(&self, backend: &dyn Backend) {
+        // The waker's fence: pairs with `announce`.
+        if !mutant("sleep-waker-fence") {
+            fence(Ordering::SeqCst);
+        }
+        let word = self.word.load(Ordering::Relaxed);
+        if seated(word) + parked(word) == 0 || searching(word) > 0 || word & RUNG != 0 {
+            return;
+        }
+        self.wake_slow(backend, word);
+    }
+
+    #[cold]
+    fn wake_slow(&self, backend: &dyn Backend, mut word: u64) {
+        if parked(word) > 0 && self.unpark_one() {
+            return;
+        }
+        while seated(word) > 0 && searching(word) == 0 && word & RUNG == 0 {
+            match self.word.compare_exchange_weak(word, word | RUNG, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return backend.notify(),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Wakes the worker that parked last; it searches.
+    fn unpark_one(&self) -> bool {
+        let index = {
+            let mut waiters = self.waiters.lock();
+            let Some(index) = waiters.pop() else { return false };
+            self.word.fetch_add(SEARCHING.wrapping_sub(PARKED), Ordering::AcqRel);
+            index
+        };
+        self.tell(index, Token::Search);
+        true
+    }
+
+    fn tell(&self, index: usize, what: Token) {
+        let parker = &self.parkers[index];
+        let before = std::mem::replace(&mut *parker.token.lock(), what);
+        if !mutant("unpark-no-notify") {
+            parker.condvar.notify_one();
+        }
+        // It was to watch, and had not looked yet: that falls to somebody else.
+        if before == Token::Watch {
+            self.end_watch();
+        }
+    }
+
+    /// Wakes everybody who is parked, and one who sits; that one passes it on as it leaves (`pass_on`).
+    pub(crate) fn wake_all(&self, backend: &dyn Backend) {
+        fence(Ordering::SeqCst);
+        loop {
+            if !self.unpark_one() || mutant("wake-all-wakes-one") {
+                break;
+            }
+        }
+        self.pass_on(backend);
+    }
+
+    /// Wakes one who sits, if anybody does.
+    pub(crate) fn pass_on(&self, backend: &dyn Backend) {
+        if seated(self.word.load(Ordering::Relaxed)) > 0 && !mutant("stop-not-passed-on") {
+            backend.notify();
+        }
+    }
+
+    /// This worker searched and found; true if it was the last to search, and should see whether there is more.
+    pub(crate) fn found(&self) -> bool {
+        let word = self.word.fetch_sub(SEARCHING, Ordering::AcqRel);
+        // Pairs with the waker's fence: whoever saw us search and went home made its work visible before.
+        fence(Ordering::SeqCst);
+        searching(word) == 1 && !mutant("last-searcher-keeps-quiet")
+    }
+
+    /// This worker searches no more, having found nothing. It looks again, once it is announced as asleep.
+    pub(crate) fn gave_up(&self) {
+        self.word.fetch_sub(SEARCHING, Ordering::AcqRel);
+    }
+
+    /// Sleeps until told, unless a seat is free or `recheck` says that there is something to do.
+    pub(crate) fn park(&self, index: usize, deadline: Option<Instant>, recheck: impl Fn() -> bool) -> Unparked {
+        {
+            let mut waiters = self.waiters.lock();
+            let word = self.word.fetch_add(PARKED, Ordering::AcqRel);
+            if seated(word) < self.seats {
+                self.word.fetch_sub(PARKED, Ordering::AcqRel);
+                return Unparked::LookAgain;
+            }
+            waiters.push(index);
+        }
+        self.announce();
+        if recheck() && self.withdraw(index) {
+            return self.leave(index, Unparked::LookAgain);
+        }
+        self.wait(index, deadline)
+    }
+
+    /// Takes this worker from the waiters; false if somebody chose it already, and its token is on the way.
+    fn withdraw(&self, index: usize) -> bool {
+        let mut waiters = self.waiters.lock();
+        let Some(at) = waiters.iter().position(|&waiter| waiter == index) else { return false };
+        waiters.remove(at);
+        self.word.fetch_sub(PARKED, Ordering::AcqRel);
+        true
+    }
+
+    /// Wipes the token, and hands on the watch if this worker had it.
+    fn leave(&self, index: usize, how: Unparked) -> Unparked {
+        let token = std::mem::replace(&mut *self.parkers[index].token.lock(), Token::Nothing);
+        if token == Token::Watch {
+            self.end_watch();
+        }
+        how
+    }
+
+    fn wait(&self, index: usize, deadline: Option<Instant>) -> Unparked {
+        let parker = &self.parkers[index];
+        let mut token = parker.token.lock();
+        loop {
+            match *token {
+                Token::Search => {
+                    *token = Token::Nothing;
+                    return Unparked::Searching;
+                }
+                Token::Watch => {
+                    *token = Token::Nothing;
+                    drop(token);
+                    return self.watch(index, deadline);
+                }
+                Token::Nothing => {}
+            }
+            let Some(deadline) = deadline else {
+                token = parker.condvar.wait(token);
+                continue;
+            };
+            let timed_out;
+            (token, timed_out) = parker.condvar.wait_until(token, deadline);
+            if timed_out {
+                drop(token);
+                if self.withdraw(index) {
+                    return self.leave(index, Unparked::LookAgain);
+                }
+                token = parker.token.lock();
+            }
+        }
+    }
+
+    /// Looks at the seat once a tick, while somebody may be running handlers with the seat empty.
+    fn watch(&self, index: usize, deadline: Option<Instant>) -> Unparked {
+        let parker = &self.parkers[index];
+        let mut seen = self.departures.load(Ordering::Relaxed);
+        let mut quiet = 0;
+        let mut token = parker.token.lock();
+        while quiet < QUIET_TICKS {
+            if *token == Token::Search {
+                *token = Token::Nothing;
+                drop(token);
+                self.end_watch();
+                return Unparked::Searching;
+            }
+            let timed_out;
+            (token, timed_out) = parker.condvar.wait_until(token, Instant::now() + WATCH_TICK);
+            if !timed_out {
+                continue;
+            }
+            drop(token);
+            let departures = self.departures.load(Ordering::Relaxed);
+            let empty = seated(self.word.load(Ordering::Relaxed)) == 0;
+            let unchanged = std::mem::replace(&mut seen, departures) == departures;
+            let over = deadline.is_some_and(|deadline| deadline <= Instant::now());
+            if ((empty && unchanged) || over) && self.withdraw(index) {
+                self.end_watch();
+                return self.leave(index, Unparked::LookAgain);
+            }
+            quiet = if unchanged && !empty { quiet + 1 } else { 0 };
+            token = parker.token.lock();
+        }
+        drop(token);
+        // Off watch. Whoever left the seat until now thought itself watched: see whether it did.
+        self.end_watch();
+        self.wait(index, deadline)
+    }
+
+    /// The word, for tests and models: seated, parked, searching.
+    #[cfg(any(test, proactor_loom))]
+    pub(crate) fn census(&self) -> (u64, u64, u64) {
+        let word = self.word.load(Ordering::SeqCst);
+        (seated(word), parked(word), searching(word))
+    }
+}

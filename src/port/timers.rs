@@ -1,0 +1,238 @@
+//! Timers: a wheel under a lock, and the backend told of the nearest deadline.
+//!
+//! Deadlines are rounded up to the wheel's tick of 1 ms, so a timer is never early. The wheel's nodes stand in the
+//! operations' cells. Whoever unlinks a node under the lock owns its cell: expiry, cancellation and the end of a limited
+//! operation race for that, and just one wins.
+#![allow(unsafe_code)] // nodes inside cells
+
+use std::alloc::Layout;
+use std::ptr::NonNull;
+use std::time::{Duration, Instant};
+
+use super::wheel::{Node, Wheel};
+use crate::backend::Backend;
+use crate::cell::{Class, Header, Home, Ptr, VTable, header, phase};
+use crate::completion::Completion;
+use crate::id::{Kind, ObjectId};
+use crate::operation::{self, Request, cancelled};
+use crate::queue::List;
+use crate::sync::{Mutex, mutant};
+
+pub(crate) struct Timers {
+    epoch: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    wheel: Wheel,
+    /// The tick that the backend's timer is set to.
+    set: Option<u64>,
+}
+
+/// A limit's cell: not an operation, but what ends one.
+#[repr(C)]
+struct Limit {
+    header: Header,
+    node: Node,
+    target: Ptr,
+    generation: u32,
+}
+
+static LIMIT: VTable = VTable {
+    kind: Kind::Timer,
+    class: match Class::of(Layout::new::<Limit>()) {
+        Some(class) => class,
+        None => Class::LARGEST,
+    },
+    run: |_, _| {},
+    discard: |cell, home| home.free(cell),
+    request: |_| Request::None,
+    advance: |_, _| false,
+};
+
+/// The instant that is `duration` away, or about a century if that is beyond the clock.
+pub(crate) fn from_now(duration: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    let now = Instant::now();
+    now.checked_add(duration.min(CENTURY)).unwrap_or(now)
+}
+
+/// What expired, beside the timers.
+pub(crate) struct Expired {
+    limits: List,
+}
+
+impl Timers {
+    pub(crate) fn new() -> Self {
+        Self { epoch: Instant::now(), state: Mutex::new(State { wheel: Wheel::new(), set: None }) }
+    }
+
+    /// The first tick that is not before `at`.
+    fn tick_after(&self, at: Instant) -> u64 {
+        let nanos = at.saturating_duration_since(self.epoch).as_nanos();
+        u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    }
+
+    fn instant(&self, tick: u64) -> Option<Instant> {
+        self.epoch.checked_add(Duration::from_millis(tick))
+    }
+
+    fn link(&self, backend: &dyn Backend, node: NonNull<Node>, at: Instant) {
+        let tick = self.tick_after(at);
+        let mut state = self.state.lock();
+        // SAFETY: the node stands in a cell that is pending, so its address stays; it is unlinked before the cell is freed
+        // (`fire`, `cancel`, `lift`, `drain`).
+        unsafe { state.wheel.insert(node, tick) };
+        if state.set.is_none_or(|set| tick < set) && !mutant("timer-earlier-unset") {
+            state.set = Some(tick);
+            backend.set_timer(self.instant(tick));
+        }
+    }
+
+    /// Arms a timer operation.
+    ///
+    /// # Safety
+    ///
+    /// `cell` holds a timer operation that is pending, and is the caller's to give.
+    pub(crate) unsafe fn arm(&self, backend: &dyn Backend, cell: Ptr, at: Instant) {
+        // SAFETY: the caller's promise.
+        if let Some(node) = unsafe { node_of(cell) } {
+            self.link(backend, node, at);
+        }
+    }
+
+    /// Limits `target`: at `at` it is asked to end as timed out. Returns the limit's cell.
+    pub(crate) fn limit(&self, backend: &dyn Backend, home: &Home, target: Ptr, at: Instant) -> Ptr {
+        let cell = home.alloc(LIMIT.class, &LIMIT, phase::PENDING, ObjectId::TIMER.bits());
+        let place = cell.as_ptr().cast::<Limit>();
+        // SAFETY: the class has room for a `Limit`, and nobody else has the cell.
+        unsafe { (&raw mut (*place).node).write(Node::new(cell.as_ptr().cast())) };
+        // SAFETY: as above.
+        unsafe { (&raw mut (*place).target).write(target) };
+        // SAFETY: as above.
+        unsafe { (&raw mut (*place).generation).write(header(target).generation()) };
+        // SAFETY: a place within the cell is not null.
+        let node = unsafe { NonNull::new_unchecked(&raw mut (*place).node) };
+        self.link(backend, node, at);
+        cell
+    }
+
+    /// Lifts a limit whose operation is over; if it has expired meanwhile, its expiry finds the operation gone.
+    pub(crate) fn lift(&self, home: &Home, limit: Ptr, generation: u32) {
+        let mut state = self.state.lock();
+        if !header(limit).is(generation, phase::PENDING) {
+            return;
+        }
+        header(limit).set_phase(phase::DONE);
+        // SAFETY: pending, so the cell is still this limit's.
+        let node = unsafe { NonNull::new_unchecked(&raw mut (*limit.as_ptr().cast::<Limit>()).node) };
+        // SAFETY: the node is linked in this wheel while its limit is pending.
+        unsafe { state.wheel.remove(node) };
+        drop(state);
+        home.free(limit);
+    }
+
+    /// Takes out a timer that was asked to be cancelled, if it has not expired meanwhile.
+    pub(crate) fn cancel(&self, cell: Ptr, generation: u32) -> Option<Completion> {
+        let mut state = self.state.lock();
+        if !header(cell).is(generation, phase::CANCEL) {
+            return None;
+        }
+        // SAFETY: its result is open, so the cell is still this timer's, and linked.
+        let node = unsafe { node_of(cell) }?;
+        // SAFETY: as above.
+        unsafe { state.wheel.remove(node) };
+        // SAFETY: unlinked by us, so ours; its result is open.
+        Some(unsafe { operation::complete(cell, operation::code::CANCELLED) })
+    }
+
+    /// Expires what is due. Timers go to `due`, finished; limits are returned.
+    pub(crate) fn fire(&self, backend: &dyn Backend, due: &List) -> (usize, Expired) {
+        let elapsed = self.epoch.elapsed().as_millis();
+        let now = if cfg!(proactor_loom) { u64::MAX - 1 } else { u64::try_from(elapsed).unwrap_or(u64::MAX) };
+        let limits = List::new();
+        let mut count = 0;
+        let mut state = self.state.lock();
+        state.wheel.advance(now, |node| {
+            let cell = owner(node);
+            if std::ptr::eq(header(cell).vtable(), &LIMIT) {
+                header(cell).set_phase(phase::DONE);
+                // SAFETY: unlinked by us, so ours; taken out again by `Expired` without being run or dropped.
+                limits.push_back(unsafe { Completion::from_ptr(cell) });
+            } else {
+                let raw = cancelled(header(cell).phase()).unwrap_or(0);
+                // SAFETY: unlinked by us, so ours; its result is open.
+                due.push_back(unsafe { operation::complete(cell, raw) });
+                count += 1;
+            }
+        });
+        let next = state.wheel.next_tick();
+        if next != state.set {
+            state.set = next;
+            backend.set_timer(next.and_then(|tick| self.instant(tick)));
+        }
+        (count, Expired { limits })
+    }
+
+    /// When a thread must look here again.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let tick = self.state.lock().wheel.next_tick()?;
+        self.instant(tick)
+    }
+
+    /// Takes out everything: timers as cancelled, limits away.
+    pub(crate) fn drain(&self, home: &Home, out: &List) {
+        let mut state = self.state.lock();
+        state.wheel.drain(|node| {
+            let cell = owner(node);
+            if std::ptr::eq(header(cell).vtable(), &LIMIT) {
+                header(cell).set_phase(phase::DONE);
+                home.free(cell);
+            } else {
+                // SAFETY: unlinked by us, so ours; its result is open.
+                out.push_back(unsafe { operation::complete(cell, operation::code::CANCELLED) });
+            }
+        });
+    }
+}
+
+impl Expired {
+    /// The operations whose limits expired, with their generations.
+    pub(crate) fn each(self, home: &Home, mut end: impl FnMut(Ptr, u32)) {
+        while let Some(limit) = self.limits.pop_front() {
+            let cell = limit.into_ptr();
+            let place = cell.as_ptr().cast::<Limit>();
+            // SAFETY: a limit's cell, ours since it was unlinked.
+            let target = unsafe { (*place).target };
+            // SAFETY: as above.
+            let generation = unsafe { (*place).generation };
+            home.free(cell);
+            end(target, generation);
+        }
+    }
+}
+
+fn owner(node: NonNull<Node>) -> Ptr {
+    // SAFETY: the wheel hands over nodes that live, unlinked, in cells that whoever holds the wheel's lock owns.
+    let owner = unsafe { node.as_ref() }.owner();
+    // SAFETY: every node's owner is its cell.
+    unsafe { NonNull::new_unchecked(owner.cast::<Header>()) }
+}
+
+/// The wheel's node in a timer operation's cell.
+///
+/// # Safety
+///
+/// The cell holds a timer operation, and its body stays.
+unsafe fn node_of(cell: Ptr) -> Option<NonNull<Node>> {
+    // SAFETY: the caller's promise; the table is the cell's own.
+    match unsafe { (header(cell).vtable().request)(cell) } {
+        Request::Timer(node) => {
+            let node = NonNull::new(node.cast::<Node>())?;
+            // SAFETY: the node stands in the cell, and is written only while it is not linked or under the wheel's lock.
+            unsafe { Node::set_owner(node, cell.as_ptr().cast()) };
+            Some(node)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,306 @@
+//! A worker's loop: pick, attempt, run; with nothing to run, sit or park.
+//!
+//! One thread at a time has a place in the pool, and with it the worker's index, its counters and its two lists.
+//! Protocols: `docs/dispatch-protocols.md`, "Order of running", "Sleep and wake", "The end of a run".
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use super::dispatcher::{Origin, Placed, Worker};
+use super::pool::{PanicPolicy, Place};
+use super::sleep::Unparked;
+use super::{Inner, Route};
+use crate::backend::{Events, Outcome};
+use crate::completion::Completion;
+use crate::local::Local;
+use crate::queue::List;
+use crate::sync::atomic::Ordering;
+use crate::sync::mutant;
+
+/// How long a call to the loop goes on.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds<'a> {
+    /// How many handlers at most.
+    pub(crate) limit: usize,
+    /// Whether to wait when nothing is ready.
+    pub(crate) wait: bool,
+    pub(crate) deadline: Option<Instant>,
+    /// Goes on only while this says so.
+    pub(crate) until: Option<&'a dyn Fn() -> bool>,
+}
+
+impl Bounds<'_> {
+    pub(crate) const FOREVER: Self = Self { limit: usize::MAX, wait: true, deadline: None, until: None };
+}
+
+/// What a call to the loop came to.
+#[derive(Default)]
+pub(crate) struct Ran {
+    pub(crate) handlers: usize,
+    /// A handler's panic, under [`PanicPolicy::Propagate`].
+    pub(crate) panic: Option<Box<dyn Any + Send>>,
+}
+
+/// How idling ended.
+enum Idle {
+    LookAgain,
+    /// Nothing is outstanding, or the deadline has passed.
+    Over,
+}
+
+/// A thread at work.
+struct Shift<'a> {
+    inner: &'a Inner,
+    local: &'a Local,
+    events: Events,
+    /// Whether this worker was woken and has found nothing yet.
+    searching: bool,
+    ran: Ran,
+}
+
+impl Inner {
+    /// Works at `place` within `bounds`.
+    pub(crate) fn work(&self, place: &Place<'_>, bounds: Bounds<'_>) -> Ran {
+        let knobs = &self.pool.knobs;
+        let local = Local::new(&self.home, place.index, knobs.workers.get());
+        local.enter(|| self.shift(&local, bounds))
+    }
+
+    /// As `work`, nested in a handler of the worker that `local` is.
+    pub(crate) fn help(&self, local: &Local, bounds: Bounds<'_>) -> Ran {
+        // What the handler finished so far must not wait for the handler.
+        for left in local.turn.take_all().chain(local.kept.take_all()) {
+            self.hand(left, Route::Outside);
+        }
+        self.shift(local, bounds)
+    }
+
+    fn shift(&self, local: &Local, bounds: Bounds<'_>) -> Ran {
+        let events = Events::new(self.pool.knobs.batch);
+        let mut shift = Shift { inner: self, local, events, searching: false, ran: Ran::default() };
+        shift.work(bounds);
+        shift.leave();
+        shift.ran
+    }
+}
+
+impl Shift<'_> {
+    fn work(&mut self, bounds: Bounds<'_>) {
+        while self.ran.handlers < bounds.limit && self.ran.panic.is_none() {
+            if self.inner.stop.load(Ordering::Acquire) || bounds.until.is_some_and(|go_on| !go_on()) {
+                break;
+            }
+            match self.pick() {
+                Some(completion) => {
+                    self.found();
+                    self.run(completion);
+                }
+                None if !bounds.wait => {
+                    if !self.reap(Some(Instant::now())) {
+                        break;
+                    }
+                }
+                None => match self.idle(self.nap(bounds)) {
+                    Idle::LookAgain => {}
+                    Idle::Over => break,
+                },
+            }
+            if bounds.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                break;
+            }
+        }
+    }
+
+    /// Until when to sleep. A thread that waits for one output, whose handler another worker may run, is not told of
+    /// that while it sits (the bell cannot choose whom it wakes): it looks once a tick.
+    fn nap(&self, bounds: Bounds<'_>) -> Option<Instant> {
+        if bounds.until.is_none() || self.inner.pool.busy() < 2 {
+            return bounds.deadline;
+        }
+        let tick = Instant::now() + Duration::from_millis(1);
+        Some(bounds.deadline.map_or(tick, |deadline| deadline.min(tick)))
+    }
+
+    /// What to run now: the turn list within its budget, then what the strategy says.
+    fn pick(&mut self) -> Option<Completion> {
+        let local = self.local;
+        let left = local.turn_left.get();
+        if left > 0 {
+            if let Some(completion) = local.turn.pop_front() {
+                local.turn_left.set(left - 1);
+                return Some(completion);
+            }
+        } else {
+            for over in local.turn.take_all() {
+                self.inner.hand(over, Route::Outside);
+            }
+        }
+        let knobs = &self.inner.pool.knobs;
+        local.turn_left.set(knobs.turn_budget);
+        let picks = local.picks.get().wrapping_add(1);
+        local.picks.set(picks);
+        if picks % knobs.poll_every == 0 && !self.inner.sleep.is_watched() {
+            self.reap(Some(Instant::now()));
+        }
+        self.inner.dispatcher.next(Worker::new(local)).or_else(|| local.turn.pop_front())
+    }
+
+    /// Attempts what is due, and runs what is finished.
+    fn run(&mut self, completion: Completion) {
+        let finished = if completion.is_due() {
+            let Outcome { done, hold } = self.inner.backend.attempt(completion.into_ptr());
+            if let Some(done) = &done {
+                self.inner.lift_limit(done);
+            }
+            self.inner.next(hold);
+            match done {
+                Some(done) => done,
+                None => return,
+            }
+        } else {
+            completion
+        };
+        let depth = self.local.depth.get();
+        self.local.depth.set(depth + 1);
+        let result = catch_unwind(AssertUnwindSafe(|| finished.run_finished()));
+        self.local.depth.set(depth);
+        self.ran.handlers += 1;
+        if let Err(panic) = result {
+            self.panicked(panic);
+        }
+    }
+
+    #[cold]
+    fn panicked(&mut self, panic: Box<dyn Any + Send>) {
+        match &self.inner.pool.knobs.panic {
+            PanicPolicy::Propagate => self.ran.panic = Some(panic),
+            PanicPolicy::Isolate(report) => report(&*panic),
+            PanicPolicy::Stop(report) => {
+                report(&*panic);
+                self.inner.stop.store(true, Ordering::Release);
+                self.inner.sleep.wake_all(&*self.inner.backend);
+            }
+        }
+    }
+
+    /// This worker has work: if it was the last that searched, and there is more, another one searches.
+    fn found(&mut self) {
+        if std::mem::take(&mut self.searching)
+            && self.inner.sleep.found()
+            && !self.inner.dispatcher.is_empty()
+        {
+            self.inner.sleep.wake_one(&*self.inner.backend);
+        }
+    }
+
+    /// Nothing to run: spin, sit, or park, until there is something, or the end.
+    fn idle(&mut self, deadline: Option<Instant>) -> Idle {
+        if std::mem::take(&mut self.searching) {
+            self.inner.sleep.gave_up();
+        }
+        if self.inner.home.ledger.is_settled() {
+            self.inner.sleep.wake_all(&*self.inner.backend);
+            self.inner.pool.call_guests();
+            return Idle::Over;
+        }
+        if self.spin() {
+            return Idle::LookAgain;
+        }
+        if !self.inner.sleep.sit() {
+            let unparked = self.inner.sleep.park(self.local.index, deadline, || self.inner.is_restless());
+            self.searching = unparked == Unparked::Searching;
+            return Idle::LookAgain;
+        }
+        if self.inner.is_restless() {
+            self.rise(false, true);
+            return Idle::LookAgain;
+        }
+        self.wait(deadline);
+        Idle::LookAgain
+    }
+
+    /// Looks for work for a while before sleeping, if the builder was told to. True if there is some.
+    fn spin(&self) -> bool {
+        let spin = self.inner.pool.knobs.spin;
+        if spin.is_zero() {
+            return false;
+        }
+        let until = Instant::now() + spin;
+        while Instant::now() < until {
+            for _ in 0..16 {
+                if !self.inner.dispatcher.is_empty() {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        false
+    }
+
+    /// Takes a seat if one is free, and looks without sleeping on. True if anything came.
+    fn reap(&mut self, deadline: Option<Instant>) -> bool {
+        self.inner.sleep.sit() && self.wait(deadline)
+    }
+
+    /// Waits on the seat that this worker has, leaves it, and only then hands the batch on.
+    fn wait(&mut self, deadline: Option<Instant>) -> bool {
+        let inner = self.inner;
+        let due = List::new();
+        let Ok(woken) = inner.backend.wait(&mut self.events, &due, deadline) else {
+            // Cannot happen to a descriptor that is ours; if it does, sleeping is over.
+            self.rise(false, false);
+            inner.stop.store(true, Ordering::Release);
+            return false;
+        };
+        if woken.timer {
+            inner.fire_timers(&due);
+        }
+        let any = !due.is_empty();
+        self.rise(woken.notified, any);
+        self.publish(due);
+        any
+    }
+
+    fn rise(&mut self, notified: bool, to_work: bool) {
+        if self.inner.sleep.stand(notified, to_work) && std::mem::replace(&mut self.searching, true) {
+            // It was searching already, and counts once.
+            self.inner.sleep.gave_up();
+        }
+        if self.inner.stop.load(Ordering::Acquire) {
+            // The bell wakes one; whoever is woken for the end wakes the next.
+            self.inner.sleep.pass_on(&*self.inner.backend);
+        }
+    }
+
+    /// Makes a batch visible before its first handler runs: else two of a batch would wait for each other.
+    fn publish(&mut self, due: List) {
+        let worker = Worker::new(self.local);
+        let mut first = true;
+        let mut shared = false;
+        for completion in due {
+            let placed = if mutant("batch-kept-private") {
+                worker.run_in_turn(completion)
+            } else {
+                self.inner.dispatcher.dispatch(completion, Origin::Reaped { worker, first })
+            };
+            shared |= placed == Placed::Shared;
+            first = false;
+        }
+        if shared {
+            self.inner.sleep.wake_one(&*self.inner.backend);
+        }
+    }
+
+    /// Goes: what only this worker sees becomes visible, and a search or a seat that others rely on is handed on.
+    fn leave(&mut self) {
+        for left in self.local.turn.take_all().chain(self.local.kept.take_all()) {
+            self.inner.hand(left, Route::Outside);
+        }
+        self.found();
+        self.inner.sleep.hand_over();
+        if self.inner.stop.load(Ordering::Acquire) {
+            self.inner.sleep.pass_on(&*self.inner.backend);
+        }
+    }
+}

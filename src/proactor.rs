@@ -1,0 +1,463 @@
+//! The whole: a port, a strategy, and threads that run.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::panic::resume_unwind;
+use std::time::{Duration, Instant};
+
+use crate::builder::Builder;
+#[cfg(not(proactor_loom))]
+use crate::error::BuildError;
+use crate::initiation::Initiation;
+use crate::operation::OperationKey;
+use crate::port::pool::Place;
+use crate::port::worker::{Bounds, Ran};
+use crate::port::{CancelOutcome, CompletionPort, Inner};
+use crate::sync::atomic::Ordering;
+use crate::sync::{Arc, Mutex, thread};
+use crate::time::{Interval, Sleep};
+
+/// A completion port, the strategy that dispatches what comes out of it, and the threads that run handlers.
+///
+/// It owns what it runs: dropped, it stops, closes every object, and drops handlers that are left uncalled. It may be shared
+/// (`&Proactor`, `Arc<Proactor>`), and dropped inside a handler.
+///
+/// ```
+/// use proactor::Proactor;
+/// # fn main() -> Result<(), proactor::BuildError> {
+/// let proactor = Proactor::builder().build()?;
+/// proactor.post(|| println!("a handler"));
+/// assert_eq!(proactor.run(), 1);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Proactor {
+    port: CompletionPort,
+    background: Mutex<Background>,
+}
+
+#[derive(Default)]
+struct Background {
+    threads: Vec<thread::JoinHandle<Option<Box<dyn Any + Send>>>>,
+    guard: Option<WorkGuard>,
+}
+
+impl Builder {
+    /// Builds it.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`], if knobs do not go together (it says what to change) or the operating system refuses the port's
+    /// descriptors.
+    #[cfg(not(proactor_loom))]
+    pub fn build(self) -> Result<Proactor, BuildError> {
+        let checked = self.check()?;
+        let backend = crate::backend::make(checked.backend, Inner::let_go)?;
+        Ok(Proactor::over(CompletionPort(Inner::new(backend, checked.dispatcher, checked.knobs))))
+    }
+}
+
+/// Keeps `run` from returning for want of work. Made by [`Proactor::guard`]; dropping it lets go.
+///
+/// ```
+/// use proactor::Proactor;
+/// # fn main() -> Result<(), proactor::BuildError> {
+/// let proactor = Proactor::builder().build()?;
+/// let guard = proactor.guard();
+/// proactor.post(move || drop(guard)); // without this, run would wait for more
+/// proactor.run();
+/// # Ok(())
+/// # }
+/// ```
+pub struct WorkGuard {
+    port: CompletionPort,
+}
+
+impl Drop for WorkGuard {
+    fn drop(&mut self) {
+        let inner = &*self.port.0;
+        inner.home.ledger.finished(None);
+        // It may have been the last that was outstanding, and everybody asleep.
+        if inner.home.ledger.is_settled() {
+            inner.sleep.wake_all(&*inner.backend);
+            inner.pool.call_guests();
+        }
+    }
+}
+
+impl fmt::Debug for WorkGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WorkGuard")
+    }
+}
+
+/// What a shutdown left.
+///
+/// ```
+/// use proactor::Proactor;
+/// use std::time::{Duration, Instant};
+/// # fn main() -> Result<(), proactor::BuildError> {
+/// let proactor = Proactor::builder().build()?;
+/// proactor.post(|| ());
+/// let report = proactor.shutdown(Instant::now() + Duration::from_secs(5));
+/// assert_eq!((report.ran, report.cancelled, report.left), (1, 0, 0));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// How many handlers this thread ran meanwhile.
+    pub ran: usize,
+    /// How many operations were outstanding at the deadline, and were cancelled.
+    pub cancelled: usize,
+    /// How many handlers were left all the same, and are dropped uncalled with the proactor.
+    pub left: usize,
+}
+
+/// How long a shutdown gives handlers to see their cancellation, once the deadline is past.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
+impl Proactor {
+    /// A builder with every default.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) fn over(port: CompletionPort) -> Self {
+        Self { port, background: Mutex::new(Background::default()) }
+    }
+
+    /// The port: a cheap clone of it goes wherever operations are initiated.
+    pub fn port(&self) -> &CompletionPort {
+        &self.port
+    }
+
+    fn inner(&self) -> &Inner {
+        &self.port.0
+    }
+
+    /// Runs handlers until no work is outstanding, or [`stop`](Self::stop): on this thread and, if the builder was told more, on as
+    /// many others as it said, which are started for this call and have ended when it returns. Returns how many handlers
+    /// they ran. Other threads may call it, too: they take places that are free, or wait for one, and all of them
+    /// return together.
+    ///
+    /// Called inside a handler it runs other handlers, on this thread alone, until the limit of `wait`'s depth.
+    ///
+    /// # Panics
+    ///
+    /// With a handler's panic, under [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate). What is left stays for the
+    /// next `run`.
+    pub fn run(&self) -> usize {
+        let inner = self.inner();
+        let mine = match inner.pool.claim() {
+            Some(place) => place,
+            None => match inner.pool.claim_or(|| inner.is_stopped() || inner.home.ledger.is_settled()) {
+                Some(place) => place,
+                None => return 0,
+            },
+        };
+        let others: Vec<Place<'_>> = std::iter::from_fn(|| inner.pool.claim()).collect();
+        let ran = run_all(inner, mine, others);
+        if let Some(panic) = ran.panic {
+            resume_unwind(panic);
+        }
+        ran.handlers
+    }
+
+    /// Runs at most one handler, on this thread, waiting for it if need be; 0 when none was outstanding or the proactor is
+    /// stopped.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_one(&self) -> usize {
+        self.run_here(Bounds { limit: 1, ..Bounds::FOREVER })
+    }
+
+    /// Runs handlers on this thread for that long, or until none is outstanding, or `stop`.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_for(&self, duration: Duration) -> usize {
+        self.run_until(crate::port::timers::from_now(duration))
+    }
+
+    /// Runs handlers on this thread until then, or until none is outstanding, or `stop`. One that has begun is finished.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_until(&self, deadline: Instant) -> usize {
+        self.run_here(Bounds { deadline: Some(deadline), ..Bounds::FOREVER })
+    }
+
+    /// Runs what is ready, on this thread, without waiting.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    pub fn poll(&self) -> usize {
+        self.run_here(Bounds { wait: false, ..Bounds::FOREVER })
+    }
+
+    /// Runs at most one handler that is ready, on this thread, without waiting.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    pub fn poll_one(&self) -> usize {
+        self.run_here(Bounds { wait: false, limit: 1, ..Bounds::FOREVER })
+    }
+
+    /// On this thread: nested if it is a worker already, else at a place of its own, for which it waits as long as it may.
+    fn run_here(&self, bounds: Bounds<'_>) -> usize {
+        let inner = self.inner();
+        let nested = crate::local::Local::with(&inner.home, |local| local.map(|local| inner.help(local, bounds)));
+        let ran = nested.or_else(|| inner.pool.claim().map(|place| inner.work(&place, bounds))).unwrap_or_default();
+        if let Some(panic) = ran.panic {
+            resume_unwind(panic);
+        }
+        ran.handlers
+    }
+
+    /// Starts the threads in the background, where they run handlers until [`stop`](Self::stop) or
+    /// [`shutdown`](Self::shutdown), also while nothing is outstanding. Once they run, a second call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, if it refuses a thread; those that were started are stopped again.
+    pub fn start(&self) -> io::Result<()> {
+        let mut background = self.background.lock();
+        if !background.threads.is_empty() {
+            return Ok(());
+        }
+        background.guard = Some(self.guard());
+        let inner = &self.port.0;
+        for index in 0..inner.pool.knobs.workers.get() {
+            let mine = Arc::clone(inner);
+            match named(inner, index).spawn(move || in_background(&mine)) {
+                Ok(thread) => background.threads.push(thread),
+                Err(error) => {
+                    drop(background);
+                    self.stop();
+                    self.join();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes every thread that runs this proactor return as soon as its handler does. What is ready stays, for a later run after
+    /// [`restart`](Self::restart). From any thread, also from a handler.
+    pub fn stop(&self) {
+        self.port.stop();
+    }
+
+    /// Whether it is stopped.
+    pub fn stopped(&self) -> bool {
+        self.inner().is_stopped()
+    }
+
+    /// Lets it run again after [`stop`](Self::stop).
+    pub fn restart(&self) {
+        self.inner().stop.store(false, Ordering::Release);
+        self.inner().pool.call_guests();
+    }
+
+    /// Work that is outstanding for as long as the guard lives: `run` does not return meanwhile.
+    pub fn guard(&self) -> WorkGuard {
+        self.inner().home.ledger.created(None);
+        WorkGuard { port: self.port.clone() }
+    }
+
+    /// Ends everything: runs handlers until nothing is outstanding or `deadline`, then closes the port, which cancels what is left,
+    /// lets the handlers see that, stops, and joins background threads. Says what was left. Afterwards it stays closed.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run), also with the panic of a handler that ran in the background.
+    pub fn shutdown(&self, deadline: Instant) -> ShutdownReport {
+        self.background.lock().guard = None;
+        let mut ran = self.drain(deadline);
+        let cancelled = self.port.outstanding();
+        self.port.close();
+        if cancelled > 0 {
+            ran += self.drain(Instant::now() + LAST_CALL);
+        }
+        let left = self.port.outstanding();
+        self.stop();
+        if let Some(panic) = self.join() {
+            resume_unwind(panic);
+        }
+        ShutdownReport { ran, cancelled, left }
+    }
+
+    /// Has everything run until nothing is outstanding or `deadline`.
+    fn drain(&self, deadline: Instant) -> usize {
+        let inner = self.inner();
+        let mut ran = 0;
+        while !inner.home.ledger.is_settled() && Instant::now() < deadline && !inner.is_stopped() {
+            if inner.pool.busy() < inner.pool.knobs.workers.get() {
+                ran += self.run_until(deadline);
+            } else {
+                inner.pool.await_change_until(deadline, || inner.home.ledger.is_settled() || inner.is_stopped());
+            }
+        }
+        ran
+    }
+
+    /// Joins the background, unless this is one of its threads.
+    fn join(&self) -> Option<Box<dyn Any + Send>> {
+        let (threads, guard) = {
+            let mut background = self.background.lock();
+            (std::mem::take(&mut background.threads), background.guard.take())
+        };
+        drop(guard);
+        let here = thread::current().id();
+        let mut panic = None;
+        for thread in threads {
+            if thread.thread().id() != here {
+                panic = thread.join().unwrap_or_else(Some).or(panic);
+            }
+        }
+        panic
+    }
+
+    /// As [`CompletionPort::post`].
+    pub fn post<F: FnOnce() + Send + 'static>(&self, call: F) {
+        self.port.post(call);
+    }
+
+    /// As [`CompletionPort::dispatch`].
+    pub fn dispatch<F: FnOnce() + Send + 'static>(&self, call: F) {
+        self.port.dispatch(call);
+    }
+
+    /// As [`CompletionPort::defer`].
+    pub fn defer<F: FnOnce() + Send + 'static>(&self, call: F) {
+        self.port.defer(call);
+    }
+
+    /// As [`CompletionPort::cancel`].
+    pub fn cancel(&self, key: OperationKey) -> CancelOutcome {
+        self.port.cancel(key)
+    }
+
+    /// As [`CompletionPort::sleep`].
+    pub fn sleep(&self, duration: Duration) -> Initiation<Sleep> {
+        self.port.sleep(duration)
+    }
+
+    /// As [`CompletionPort::sleep_until`].
+    pub fn sleep_until(&self, at: Instant) -> Initiation<Sleep> {
+        self.port.sleep_until(at)
+    }
+
+    /// As [`CompletionPort::interval`].
+    pub fn interval(&self, period: Duration) -> Interval {
+        self.port.interval(period)
+    }
+}
+
+fn named(inner: &Inner, index: usize) -> thread::Builder {
+    let knobs = &inner.pool.knobs;
+    let builder = thread::Builder::new().name(format!("{}-{index}", knobs.thread_name));
+    match knobs.stack_size {
+        Some(bytes) => builder.stack_size(bytes.get()),
+        None => builder,
+    }
+}
+
+/// Works at `place`, with the hooks around.
+fn hooked(inner: &Inner, place: &Place<'_>) -> Ran {
+    let knobs = &inner.pool.knobs;
+    if let Some(hook) = &knobs.on_start {
+        hook(place.index);
+    }
+    let ran = inner.work(place, Bounds::FOREVER);
+    if let Some(hook) = &knobs.on_stop {
+        hook(place.index);
+    }
+    if ran.panic.is_some() {
+        // The others of this run return, too.
+        inner.stop.store(true, Ordering::Release);
+        inner.sleep.wake_all(&*inner.backend);
+        inner.pool.call_guests();
+    }
+    ran
+}
+
+/// A background thread: works until told to stop. Its handler's panic is for whoever joins it.
+fn in_background(inner: &Inner) -> Option<Box<dyn Any + Send>> {
+    while let Some(place) = inner.pool.claim_or(|| inner.is_stopped()) {
+        let ran = hooked(inner, &place);
+        drop(place);
+        if ran.panic.is_some() || inner.is_stopped() {
+            return ran.panic;
+        }
+        // Out of work, though the guard held: shutdown has let go of it.
+        inner.pool.await_change(|| inner.is_stopped() || !inner.home.ledger.is_settled());
+    }
+    None
+}
+
+/// This thread at `mine`, and a thread for each of `others`.
+fn run_all(inner: &Inner, mine: Place<'_>, others: Vec<Place<'_>>) -> Ran {
+    let was_stopped = inner.is_stopped();
+    let mut total = if others.is_empty() {
+        hooked(inner, &mine)
+    } else {
+        thread::scope(|scope| {
+            let threads: Vec<_> = others
+                .into_iter()
+                // A thread that the system refuses is done without: this one is enough to run everything.
+                .filter_map(|place| {
+                    named(inner, place.index).spawn_scoped(scope, move || hooked(inner, &place)).ok()
+                })
+                .collect();
+            let mut total = hooked(inner, &mine);
+            for thread in threads {
+                let ran = thread.join().unwrap_or_else(|panic| Ran { handlers: 0, panic: Some(panic) });
+                total.handlers += ran.handlers;
+                total.panic = total.panic.or(ran.panic);
+            }
+            total
+        })
+    };
+    drop(mine);
+    inner.pool.call_guests();
+    if total.panic.is_some() && !was_stopped {
+        inner.stop.store(false, Ordering::Release);
+    }
+    total.panic = total.panic.take();
+    total
+}
+
+impl AsRef<CompletionPort> for Proactor {
+    fn as_ref(&self) -> &CompletionPort {
+        &self.port
+    }
+}
+
+impl Drop for Proactor {
+    /// Stops, joins the background, closes, and drops what is left uncalled. Inside a handler of its own it joins nothing: what runs
+    /// ends by itself, and the last thread to leave drops what is left.
+    fn drop(&mut self) {
+        self.stop();
+        let inside = crate::local::Local::with(&self.inner().home, |local| local.is_some());
+        if !inside {
+            let _ = self.join();
+        }
+        self.inner().discard();
+    }
+}
+
+impl fmt::Debug for Proactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proactor").field("port", &self.port).field("stopped", &self.stopped()).finish()
+    }
+}

@@ -1,0 +1,264 @@
+//! The loom switch: the one place that names the standard library's, `parking_lot`'s or loom's
+//! synchronisation and threads.
+//!
+//! Everything concurrent in this crate takes its atomics, locks, cells and threads from here, so that
+//! the models in `loom-tests` run the very code that ships. Under `--cfg proactor_loom` they are loom's.
+//!
+//! Three things differ under the cfg, and are chosen so that a model sees more, never less:
+//! a [`Condvar`] wakes once without cause when the model asks for it; a timed wait ends when the model's
+//! scripted tick says so ([`model::tick`]); and [`mutant`] lets a test leave out one step of a protocol,
+//! to show that its model notices.
+
+pub(crate) use std::sync::{Arc, OnceLock, Weak};
+/// A lock that no model sees, for what is not part of a protocol; nothing of loom's happens while it is held.
+pub(crate) use std::sync::{Mutex as PlainMutex, MutexGuard as PlainGuard};
+
+/// A number that nobody else in this process gets.
+pub(crate) fn fresh_id() -> u32 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Remembers the first port that it is shown. Not part of a protocol, so no model sees it.
+#[derive(Debug)]
+pub(crate) struct PortMark(std::sync::atomic::AtomicU32);
+
+impl PortMark {
+    pub(crate) const fn new() -> Self {
+        Self(std::sync::atomic::AtomicU32::new(0))
+    }
+
+    /// Whether `port` is the first that came, or was first just now.
+    #[inline]
+    pub(crate) fn is(&self, port: u32) -> bool {
+        use std::sync::atomic::Ordering::Relaxed;
+        let first = self.0.load(Relaxed);
+        first == port || (first == 0 && self.0.compare_exchange(0, port, Relaxed, Relaxed).is_ok())
+    }
+}
+
+#[cfg(not(proactor_loom))]
+mod imp {
+    use std::time::Instant;
+
+    pub(crate) use std::sync::atomic;
+    pub(crate) use std::thread;
+
+    /// A lock without poisoning: a panic while it is held leaves the data as they are.
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);
+    pub(crate) type MutexGuard<'a, T> = parking_lot::MutexGuard<'a, T>;
+
+    impl<T> Mutex<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(parking_lot::Mutex::new(value))
+        }
+
+        #[inline]
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock()
+        }
+    }
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(parking_lot::Condvar);
+
+    impl Condvar {
+        pub(crate) const fn new() -> Self {
+            Self(parking_lot::Condvar::new())
+        }
+
+        pub(crate) fn wait<'a, T>(&self, mut guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+            self.0.wait(&mut guard);
+            guard
+        }
+
+        /// Waits until notified or until `deadline`; the second value says whether time ran out.
+        pub(crate) fn wait_until<'a, T>(
+            &self,
+            mut guard: MutexGuard<'a, T>,
+            deadline: Instant,
+        ) -> (MutexGuard<'a, T>, bool) {
+            let result = self.0.wait_until(&mut guard, deadline);
+            (guard, result.timed_out())
+        }
+
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+    }
+
+    /// A pointer that each thread has one of, null at first.
+    macro_rules! thread_pointer {
+        ($name:ident: $target:ty) => {
+            ::std::thread_local! {
+                static $name: ::std::cell::Cell<*const $target> = const { ::std::cell::Cell::new(::std::ptr::null()) };
+            }
+        };
+    }
+    pub(crate) use thread_pointer;
+
+    /// A cell whose accesses loom would see; here a plain one, with the same interface.
+    #[cfg(test)]
+    #[derive(Debug, Default)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    #[cfg(test)]
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+            f(self.0.get())
+        }
+
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+
+        pub(crate) fn into_inner(self) -> T {
+            self.0.into_inner()
+        }
+    }
+
+    /// Always false, and folded away: every step of every protocol is taken.
+    #[inline(always)]
+    pub(crate) const fn mutant(_name: &str) -> bool {
+        false
+    }
+}
+
+#[cfg(proactor_loom)]
+mod imp {
+    use std::time::Instant;
+
+    pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::sync::atomic;
+    pub(crate) use loom::thread;
+
+    /// loom's lock behind the interface that the production one has.
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+    pub(crate) type MutexGuard<'a, T> = loom::sync::MutexGuard<'a, T>;
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        }
+    }
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(loom::sync::Condvar);
+
+    impl Condvar {
+        pub(crate) fn new() -> Self {
+            Self(loom::sync::Condvar::new())
+        }
+
+        /// A wait that may end for no reason: the first waits of an execution return at once when the
+        /// model asked for spurious returns ([`model::spurious`]).
+        pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+            if model::take_spurious() {
+                loom::thread::yield_now();
+                return guard;
+            }
+            self.0.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner())
+        }
+
+        /// Time is the model's: the wait times out at once while scripted ticks are left, and is untimed after.
+        pub(crate) fn wait_until<'a, T>(
+            &self,
+            guard: MutexGuard<'a, T>,
+            _deadline: Instant,
+        ) -> (MutexGuard<'a, T>, bool) {
+            if model::take_tick() {
+                loom::thread::yield_now();
+                return (guard, true);
+            }
+            (self.wait(guard), false)
+        }
+
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+    }
+
+    /// A pointer that each thread of a model has one of, null at first.
+    macro_rules! thread_pointer {
+        ($name:ident: $target:ty) => {
+            ::loom::thread_local! {
+                static $name: ::std::cell::Cell<*const $target> = ::std::cell::Cell::new(::std::ptr::null());
+            }
+        };
+    }
+    pub(crate) use thread_pointer;
+
+    /// Whether the step of that name is to be left out, so that its model can be seen to notice.
+    pub(crate) fn mutant(name: &str) -> bool {
+        model::mutant_is(name)
+    }
+
+    /// What a model sets before it runs. Plain process-wide cells, which loom does not see: they are
+    /// written between executions, or count down within one thread's turn.
+    pub mod model {
+        use std::sync::Mutex;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        static MUTANT: Mutex<Option<String>> = Mutex::new(None);
+        static SPURIOUS: AtomicUsize = AtomicUsize::new(0);
+        static TICKS: AtomicUsize = AtomicUsize::new(0);
+
+        fn take(counter: &AtomicUsize) -> bool {
+            counter
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok()
+        }
+
+        /// Leaves out the protocol step of that name, in this process, until told otherwise.
+        pub fn set_mutant(name: Option<&str>) {
+            *MUTANT.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = name.map(str::to_owned);
+        }
+
+        pub(super) fn mutant_is(name: &str) -> bool {
+            MUTANT
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                .as_deref()
+                .is_some_and(|set| set == name)
+        }
+
+        /// How many condvar waits of the coming execution return without cause.
+        pub fn spurious(count: usize) {
+            SPURIOUS.store(count, Ordering::Relaxed);
+        }
+
+        /// How many timed waits of the coming execution run out of time.
+        pub fn ticks(count: usize) {
+            TICKS.store(count, Ordering::Relaxed);
+        }
+
+        pub(super) fn take_spurious() -> bool {
+            take(&SPURIOUS)
+        }
+
+        pub(super) fn take_tick() -> bool {
+            take(&TICKS)
+        }
+    }
+}
+
+pub(crate) use imp::*;

@@ -1,0 +1,93 @@
+//! The books of outstanding work, kept without a shared counter.
+//!
+//! Each worker has two counters that only grow, *created* and *finished*, which it alone writes (plain load and
+//! store); one shared pair serves everybody else. Nothing was outstanding at the instant at which
+//! [`Ledger::is_settled`] read the first *created*, if all *finished* together equal all *created* together, and
+//! every *finished* was read before the first *created*: a finish happens after the creation of its children, so
+//! whoever sees the finish sees them. Protocol, proof and mutants: `docs/dispatch-protocols.md`, outstanding work.
+
+use crossbeam::utils::CachePadded;
+
+use crate::sync::atomic::{AtomicUsize, Ordering, fence};
+use crate::sync::mutant;
+
+#[derive(Debug, Default)]
+struct Counters {
+    created: AtomicUsize,
+    finished: AtomicUsize,
+}
+
+/// Counts what was created and what was finished.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    workers: Box<[CachePadded<Counters>]>,
+    shared: CachePadded<Counters>,
+}
+
+impl Ledger {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            workers: (0..workers).map(|_| CachePadded::default()).collect(),
+            shared: CachePadded::default(),
+        }
+    }
+
+    /// Enters one piece of work, before it is handed to anybody. `worker` is this thread's own index.
+    #[inline]
+    pub(crate) fn created(&self, worker: Option<usize>) {
+        match worker {
+            Some(index) => {
+                let mine = &self.workers[index].created;
+                mine.store(mine.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+            }
+            None => {
+                self.shared.created.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Crosses one piece of work off, after everything that it created was entered. Release, the other half of the
+    /// Acquire in [`is_settled`](Self::is_settled).
+    #[inline]
+    pub(crate) fn finished(&self, worker: Option<usize>) {
+        let order = if mutant("work-finish-relaxed") { Ordering::Relaxed } else { Ordering::Release };
+        match worker {
+            Some(index) => {
+                let mine = &self.workers[index].finished;
+                mine.store(mine.load(Ordering::Relaxed).wrapping_add(1), order);
+            }
+            None => {
+                self.shared.finished.fetch_add(1, order);
+            }
+        }
+    }
+
+    /// Whether nothing is outstanding. False may be out of date; true was true at one instant of the call, and stays
+    /// so until somebody outside creates anew.
+    pub(crate) fn is_settled(&self) -> bool {
+        // Pairs with the fences of whoever finishes last and then looks: of two that each finish and then sum,
+        // at least one sees both finishes.
+        if !mutant("work-settled-fence") {
+            fence(Ordering::SeqCst);
+        }
+        if mutant("work-created-first") {
+            let created = self.sum(|counters| &counters.created);
+            return self.sum(|counters| &counters.finished) == created;
+        }
+        let finished = self.sum(|counters| &counters.finished);
+        finished == self.sum(|counters| &counters.created)
+    }
+
+    /// How much is outstanding; a snapshot, exact when nobody creates or finishes meanwhile.
+    pub(crate) fn outstanding(&self) -> usize {
+        let finished = self.sum(|counters| &counters.finished);
+        self.sum(|counters| &counters.created).wrapping_sub(finished)
+    }
+
+    fn sum(&self, which: impl Fn(&Counters) -> &AtomicUsize) -> usize {
+        self.workers
+            .iter()
+            .map(|worker| which(worker).load(Ordering::Acquire))
+            .fold(which(&self.shared).load(Ordering::Acquire), usize::wrapping_add)
+    }
+}

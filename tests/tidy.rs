@@ -1,0 +1,576 @@
+//! The rules of this house that no linter can say. Each failure lists where, and says what to do.
+//!
+//! Sources are looked at as tokens, without comments, strings and characters; where a rule is about
+//! production code, also without what stands under `#[cfg(test)]`. That is no Rust parser: the tests at
+//! the end of this file show what it understands. Texts are leaked, which spares lifetimes.
+#![cfg(not(proactor_loom))]
+
+use std::fs;
+use std::path::Path;
+
+const MAX_FILE_LINES: usize = 599;
+const MAX_FUNCTION_LINES: usize = 69;
+
+const DIRECTORIES: &[&str] = &["src", "tests", "loom-tests", "benches", "examples"];
+
+/// The files that may name the originals of what `crate::sync` hands out.
+const SYNC_HOME: &[&str] = &["src/sync.rs"];
+const SYNC_ORIGINALS: &str = "std::sync std::thread core::sync alloc::sync parking_lot loom";
+
+/// The floors, from the first upwards; imports go down only. The longest entry that begins a module's
+/// path is its own.
+const FLOORS: &[&str] = &[
+    "sync error id trace",
+    "operation completion cell local work buf queue",
+    "backend",
+    "port",
+    "initiation",
+    "dispatch dispatch::single dispatch::leader_followers dispatch::work_stealing \
+     net time strand fs signal future",
+    "builder",
+    "proactor",
+];
+
+/// On this floor, entries may not import each other, unless one of them is within the other.
+const APART: u8 = 6;
+
+/// Every file that allows unsafe code, each as `<path>: <why it cannot do without>`.
+const UNSAFE_FILES: &[&str] = &[];
+
+/// A line and what is wrong with it.
+type Fault = (usize, String);
+
+// ---- the rules ----
+
+#[test]
+fn files_stay_short() {
+    let rule = "A file has under 600 lines: split it by what its parts are about";
+    check(rule, &sources(DIRECTORIES), |source| {
+        let lines = source.text.lines().count();
+        let fault = (lines, format!("{lines} lines"));
+        Vec::from_iter((lines > MAX_FILE_LINES).then_some(fault))
+    });
+}
+
+#[test]
+fn functions_stay_short() {
+    let rule = "A function has under 70 lines: keep the branching here, move the leaves out";
+    check(rule, &sources(DIRECTORIES), |source| {
+        let mut functions = functions(&source.tokens);
+        functions.retain(|(_, _, lines)| *lines > MAX_FUNCTION_LINES);
+        let fault = |(name, line, lines)| (line, format!("`{name}` has {lines} lines"));
+        functions.into_iter().map(fault).collect()
+    });
+}
+
+#[test]
+fn only_the_loom_switch_names_locks_and_threads() {
+    let rule = "Take it from `crate::sync`, or the loom models cannot see it";
+    let mut sources = production();
+    sources.retain(|source| !SYNC_HOME.contains(&source.path));
+    check(rule, &sources, |source| {
+        let mut paths = paths(&source.tokens, "crate");
+        paths.retain(|(_, path)| {
+            // A crate's name alone may also be a variable's or a field's.
+            let original = SYNC_ORIGINALS.split(' ').find(|name| is_within(path, name));
+            original.is_some() && path.contains("::")
+        });
+        paths
+    });
+}
+
+#[test]
+fn imports_go_down_only() {
+    let rule = "Name nothing of a higher floor, nor a sibling (FLOORS, tests/tidy.rs): move what is \
+        shared down, pass it in from above, and name the module that defines it, not the root";
+    check(rule, &production(), |source| {
+        let from = module_of(source.path);
+        if from != "crate" && floor_of(&from).is_none() {
+            let fault = "give the module its floor, here and in docs/architecture.md";
+            return vec![(1, fault.to_owned())];
+        }
+        let fault = |(line, path): Fault| Some((line, import_fault(&from, &path)?));
+        let paths = paths(&source.tokens, &from);
+        paths.into_iter().filter_map(fault).collect()
+    });
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    let rule = "Finish it, or take it out: what is merged is whole, and every test runs";
+    check(rule, &sources(DIRECTORIES), unfinished);
+}
+
+#[test]
+fn tests_wait_for_conditions_and_not_for_time() {
+    let rule = "Wait for the condition; where only time will do, add `// sleep: <reason>`";
+    check(rule, &sources(&["src", "tests"]), |source| {
+        let mut paths = paths(&source.tokens, "crate");
+        paths.retain(|(_, path)| path.ends_with("thread::sleep"));
+        paths.retain(|(line, _)| {
+            // A reason may stand on the line, or on the one above it.
+            let mut near = source.text.lines().take(*line).skip(line.saturating_sub(2));
+            !near.any(|line| line.contains("// sleep: "))
+        });
+        paths
+    });
+}
+
+#[test]
+fn unsafe_code_stands_in_listed_files_alone() {
+    let rule = "Do without unsafe code, or list the file in UNSAFE_FILES (tests/tidy.rs)";
+    check(rule, &sources(DIRECTORIES), |source| {
+        let reason = |entry: &&'static str| entry.strip_prefix(source.path)?.strip_prefix(": ");
+        let listed = UNSAFE_FILES.iter().find_map(reason);
+        let fault = match (allows_unsafe(&source.tokens), listed) {
+            (Some(line), None) => (line, format!("add \"{}: <why>\"", source.path)),
+            (None, Some(_)) => (1, "take it off the list".to_owned()),
+            _ => return Vec::new(),
+        };
+        vec![fault]
+    });
+}
+
+#[test]
+fn every_command_of_the_readme_is_run_by_ci() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let [readme, ci] = ["README.md", ".ci/run"].map(|path| fs::read_to_string(root.join(path)));
+    let (Ok(readme), Ok(ci)) = (readme, ci) else {
+        return; // A packaged crate has no `.ci`.
+    };
+    let rule = "Run the command in `.ci/run`, written as the README writes it, or take it out";
+    let ran = |line: &str, command: &str| line.contains(command) && !line.trim().starts_with('#');
+    let mut faults = commands(&readme);
+    faults.retain(|(_, command)| !ci.lines().any(|line| ran(line, command)));
+    let listed = |(line, command)| format!("\n  README.md:{line}: {command}");
+    let faults: String = faults.into_iter().map(listed).collect();
+    assert!(faults.is_empty(), "{rule}:{faults}\n");
+}
+
+fn check(rule: &str, sources: &[Source], faults_of: impl Fn(&Source) -> Vec<Fault>) {
+    let mut faults = String::new();
+    for source in sources {
+        let listed = |(line, what)| format!("\n  {}:{line}: {what}", source.path);
+        faults.extend(faults_of(source).into_iter().map(listed));
+    }
+    assert!(faults.is_empty(), "{rule}:{faults}\n");
+}
+
+// ---- what the rules look for ----
+
+/// Whether the path is `outer`, or begins with it.
+fn is_within(path: &str, outer: &str) -> bool {
+    let rest = path.strip_prefix(outer);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// The entry of [`FLOORS`] that a path from the crate's root begins with, and its floor.
+fn floor_of(path: &str) -> Option<(&'static str, u8)> {
+    let path = path.strip_prefix("crate::")?;
+    let floors = (1..).zip(FLOORS).map(|(floor, entries)| {
+        let entries = entries.split(' ').filter(|entry| is_within(path, entry));
+        Some((entries.max_by_key(|entry| entry.len())?, floor))
+    });
+    floors.flatten().max_by_key(|(entry, _)| entry.len())
+}
+
+/// What is wrong with `to` being named in module `from`, if anything is.
+fn import_fault(from: &str, to: &str) -> Option<String> {
+    let (own, own_floor) = floor_of(from)?; // The root itself is above all.
+    if !to.starts_with("crate::") || is_within(to, from) {
+        return None; // A parent lists its children.
+    }
+    let Some((entry, floor)) = floor_of(to) else {
+        return Some(format!("`{to}` is a name of no floor"));
+    };
+    if floor > own_floor {
+        return Some(format!("floor {own_floor} names `{to}` of {floor}"));
+    }
+    let apart = floor == APART && own_floor == APART;
+    let related = is_within(entry, own) || is_within(own, entry);
+    (apart && !related).then(|| format!("`{own}` names its sibling `{to}`"))
+}
+
+/// Every sign that something is not finished.
+fn unfinished(source: &Source) -> Vec<Fault> {
+    let tokens = &source.tokens;
+    let mut found = Vec::new();
+    for at in 0..tokens.words.len() {
+        let mut signs = ["# [ ignore", "todo !", "unimplemented !"].into_iter();
+        let sign = signs.find(|sign| tokens.begins(at, sign));
+        found.extend(sign.map(|sign| (tokens.lines[at], sign.to_owned())));
+    }
+    // Written so that this file does not find itself.
+    let signs = ["FIX-ME", "X-XX", "TO-DO", "```-ignore", "```rust,-ignore"];
+    let signs = signs.map(|sign| sign.replace('-', ""));
+    for (index, line) in source.text.lines().enumerate() {
+        let sign = signs.iter().find(|sign| line.contains(*sign));
+        found.extend(sign.map(|sign| (index + 1, sign.clone())));
+    }
+    found
+}
+
+/// The line of the first attribute that lets unsafe code in.
+fn allows_unsafe(tokens: &Tokens) -> Option<usize> {
+    let is_allowed = |&at: &usize| {
+        let refused = matches!(tokens.word(at - 2), "deny" | "forbid");
+        tokens.word(at) == "unsafe_code" && !refused
+    };
+    let first = (2..tokens.words.len()).find(is_allowed)?;
+    Some(tokens.lines[first])
+}
+
+/// The commands of a page's shell blocks. In a `console` block those are the lines with a prompt.
+fn commands(page: &str) -> Vec<Fault> {
+    let mut found = Vec::new();
+    let mut block = None;
+    for (index, line) in page.lines().map(str::trim).enumerate() {
+        if let Some(info) = line.strip_prefix("```") {
+            block = if block.is_some() { None } else { Some(info) };
+            continue;
+        }
+        let command = match block {
+            Some("console") => line.strip_prefix("$ ").unwrap_or(""),
+            Some("sh" | "bash" | "shell") => line.strip_prefix("$ ").unwrap_or(line),
+            _ => "",
+        };
+        let command = command.split(" #").next().unwrap_or("");
+        let command = command.trim_end_matches('\\').trim();
+        // Before the first command, a reader does what CI has done by then.
+        let set_up = command.starts_with("git clone ") || command.starts_with("cd ");
+        if !set_up && !command.is_empty() && !command.starts_with('#') {
+            found.push((index + 1, command.to_owned()));
+        }
+    }
+    found
+}
+
+struct Source {
+    /// From the workspace's root, with `/` between the parts.
+    path: &'static str,
+    text: &'static str,
+    tokens: Tokens,
+}
+
+fn leak(text: String) -> &'static str {
+    Box::leak(text.into_boxed_str())
+}
+
+fn sources(directories: &[&str]) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for directory in directories {
+        collect(root, &root.join(directory), &mut found);
+    }
+    assert!(!found.is_empty(), "no source below {}", root.display());
+    found.sort_by_key(|source| source.path);
+    found
+}
+
+fn collect(root: &Path, directory: &Path, found: &mut Vec<Source>) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return; // A packaged crate lacks the directories of the other members.
+    };
+    for entry in entries {
+        let path = entry.expect("the directory can be read").path();
+        if path.is_dir() && !path.ends_with("target") {
+            collect(root, &path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = leak(fs::read_to_string(&path).expect("a source file is UTF-8"));
+            let below = path.strip_prefix(root).expect("the walk began at the root");
+            let path = leak(below.display().to_string().replace('\\', "/"));
+            found.push(Source {
+                path,
+                text,
+                tokens: Tokens::of(text),
+            });
+        }
+    }
+}
+
+/// The sources of the library, without their tests.
+fn production() -> Vec<Source> {
+    let mut sources = sources(&["src"]);
+    sources.retain(|source| !source.path.ends_with("/tests.rs"));
+    for source in &mut sources {
+        source.tokens = without_tests(std::mem::take(&mut source.tokens));
+    }
+    sources
+}
+
+/// `src/a/b.rs` and `src/a/b/mod.rs` are both `crate::a::b`; `src/lib.rs` is `crate`.
+fn module_of(path: &str) -> String {
+    let mut parts: Vec<_> = path.trim_end_matches(".rs").split('/').collect();
+    parts[0] = "crate";
+    parts.retain(|part| !["mod", "lib"].contains(part));
+    parts.join("::")
+}
+
+// ---- tokens ----
+
+/// Words, numbers and operators, each with its line.
+#[derive(Default)]
+struct Tokens {
+    words: Vec<&'static str>,
+    lines: Vec<usize>,
+}
+
+impl Tokens {
+    fn of(text: &'static str) -> Self {
+        let mut tokens = Self::default();
+        let (mut rest, mut line) = (text, 1);
+        while let Some(first) = rest.chars().next() {
+            let skipped = skipped(rest);
+            let length = match first {
+                _ if skipped > 0 => skipped,
+                _ if is_word(first) => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
+                _ if ["::", "->", "=>"].iter().any(|two| rest.starts_with(two)) => 2,
+                _ => first.len_utf8(),
+            };
+            let (word, after) = rest.split_at(length);
+            if skipped == 0 {
+                tokens.words.push(word);
+                tokens.lines.push(line);
+            }
+            line += word.matches('\n').count();
+            rest = after;
+        }
+        tokens
+    }
+
+    /// The word at an index; nothing beyond the ends.
+    fn word(&self, at: usize) -> &'static str {
+        self.words.get(at).copied().unwrap_or("")
+    }
+
+    fn begins(&self, at: usize, with: &str) -> bool {
+        let mut with = with.split(' ').zip(at..);
+        with.all(|(word, at)| self.word(at) == word)
+    }
+
+    /// The first of `ends` from `start` on that stands outside of all brackets.
+    fn find(&self, start: usize, brackets: [&[&str]; 2], ends: &[&str]) -> Option<usize> {
+        let mut depth = 0_usize;
+        (start..self.words.len()).find(|&at| {
+            let word = &self.word(at);
+            let found = depth == 0 && ends.contains(word);
+            depth += usize::from(brackets[0].contains(word));
+            depth = depth.saturating_sub(usize::from(brackets[1].contains(word)));
+            found
+        })
+    }
+
+    /// The same, in what comes before an item's body.
+    fn find_in_head(&self, start: usize, ends: &[&str]) -> Option<usize> {
+        self.find(start, [&["(", "[", "<"], &[")", "]", ">"]], ends)
+    }
+
+    /// The index of the brace that closes the one at `open`.
+    fn closing(&self, open: usize) -> usize {
+        let found = self.find(open + 1, [&["{"], &["}"]], &["}"]);
+        found.unwrap_or(self.words.len() - 1)
+    }
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// The length of the space, comment, string or character that `rest` begins with.
+fn skipped(rest: &str) -> usize {
+    let until = |start: usize, end: &str| match rest[start..].find(end) {
+        Some(length) => start + length + end.len(),
+        None => rest.len(),
+    };
+    if rest.starts_with("//") {
+        return until(0, "\n");
+    }
+    if rest.starts_with("/*") {
+        return until(2, "*/");
+    }
+    let raw = rest.trim_start_matches(['b', 'c', 'r']);
+    let quoted = raw.trim_start_matches('#');
+    if ["r", "br", "cr"].contains(&&rest[..rest.len() - raw.len()]) && quoted.starts_with('"') {
+        let hashes = "#".repeat(raw.len() - quoted.len());
+        return until(rest.len() - quoted.len() + 1, &format!("\"{hashes}"));
+    }
+    // A quote that closes neither after one character nor after an escape is a lifetime's.
+    let is_char = rest.starts_with('\'') && rest.chars().nth(2) == Some('\'');
+    if !is_char && !rest.starts_with('"') && !rest.starts_with("'\\") {
+        return rest.len() - rest.trim_start().len();
+    }
+    let (quote, mut escaped) = (&rest[..1], false);
+    let closes = |c: char| {
+        let closes = !escaped && quote.starts_with(c);
+        escaped = !escaped && c == '\\';
+        closes
+    };
+    let length = rest[1..].find(closes);
+    length.map_or(rest.len(), |length| length + 2)
+}
+
+/// Leaves out each item under `#[cfg(test)]` or `#[cfg(all(test, ..))]`.
+fn without_tests(mut tokens: Tokens) -> Tokens {
+    let mut at = 0;
+    while at < tokens.words.len() {
+        let mut attributes = ["# [ cfg ( test ) ]", "# [ cfg ( all ( test ,"].into_iter();
+        if !attributes.any(|attribute| tokens.begins(at, attribute)) {
+            at += 1;
+            continue;
+        }
+        // The item ends with its body, or like a declaration, a field, or the last one of these.
+        let end = tokens.find_in_head(at, &["{", ";", ",", "}"]);
+        let end = match end.map(|end| (end, tokens.word(end))) {
+            Some((open, "{")) => tokens.closing(open) + 1,
+            Some((end, word)) => end + usize::from(word != "}"),
+            None => tokens.words.len(),
+        };
+        tokens.words.drain(at..end);
+        tokens.lines.drain(at..end);
+    }
+    tokens
+}
+
+/// Name and line of every function with a body, and how many lines it has.
+fn functions(tokens: &Tokens) -> Vec<(&'static str, usize, usize)> {
+    let function = |at: usize| {
+        // Without a name it is the type of a pointer.
+        let is_function = tokens.word(at) == "fn" && tokens.word(at + 1) != "(";
+        let open = is_function.then(|| tokens.find_in_head(at, &["{", ";"]))??;
+        let has_body = tokens.word(open) == "{";
+        let (name, line) = (tokens.word(at + 1), tokens.lines[at]);
+        has_body.then(|| (name, line, tokens.lines[tokens.closing(open)] - line + 1))
+    };
+    (0..tokens.words.len()).filter_map(function).collect()
+}
+
+/// Every path that is named: groups are taken apart, and what begins with `self` or `super` is told from
+/// `crate`, given the file's module.
+fn paths(tokens: &Tokens, module: &str) -> Vec<Fault> {
+    let mut found = Vec::new();
+    let mut inside: Vec<(usize, String)> = vec![(usize::MAX, module.to_owned())];
+    let mut at = 0;
+    while at < tokens.words.len() {
+        inside.retain(|(end, _)| at < *end);
+        let module = inside.last().map_or("", |(_, module)| module);
+        if tokens.word(at) == "mod" && tokens.word(at + 2) == "{" {
+            let inner = format!("{module}::{}", tokens.word(at + 1));
+            inside.push((tokens.closing(at + 2), inner));
+            at += 3;
+            continue;
+        }
+        let first = found.len();
+        let is_scope = tokens.begins(at.saturating_sub(2), "( in");
+        at = read_path(tokens, at, "", &mut found);
+        if is_scope {
+            found.truncate(first); // `pub(in crate::a)` names nothing.
+        }
+        for (_, path) in &mut found[first..] {
+            *path = from_crate(path, module);
+        }
+    }
+    found
+}
+
+/// Reads the path at `at`, or each path of the group that it ends in. Gives the index after it.
+fn read_path(tokens: &Tokens, mut at: usize, prefix: &str, found: &mut Vec<Fault>) -> usize {
+    let line = tokens.lines[at];
+    let is_name = |name: &str| name == "*" || name.starts_with(is_word);
+    let first = tokens.word(at);
+    let mut path = format!("{prefix}{first}");
+    at += 1;
+    if !is_name(first) && first != ">" {
+        return at; // What is between paths is none.
+    }
+    while tokens.word(at) == "::" && is_name(tokens.word(at + 1)) {
+        path = format!("{path}::{}", tokens.word(at + 1));
+        at += 2;
+    }
+    if tokens.begins(at, ":: {") {
+        let close = tokens.closing(at + 1);
+        at += 2;
+        while at < close {
+            at = read_path(tokens, at, &format!("{path}::"), found);
+        }
+        return close + 1;
+    }
+    // The rest of `Vec::<u8>::new` is none either.
+    if path.split("::").all(is_name) {
+        found.push((line, path));
+    }
+    // In a group, the new name would be read as a path of its own.
+    let renamed = tokens.word(at) == "as" && !prefix.is_empty();
+    if renamed { at + 2 } else { at }
+}
+
+fn from_crate(path: &str, module: &str) -> String {
+    let rest = path.strip_prefix("self::");
+    if let Some(rest) = rest.unwrap_or(path).strip_prefix("super::") {
+        let (parent, _) = module.rsplit_once("::").unwrap_or((module, ""));
+        return from_crate(&format!("self::{rest}"), parent);
+    }
+    rest.map_or(path.to_owned(), |rest| format!("{module}::{rest}"))
+}
+
+// ---- tests of the above ----
+
+#[test]
+fn comments_and_literals_are_no_tokens() {
+    let text = r##"a // b"
+        /* c */ "d\" e" r#"f" g"# b'h' '\'' '"' <'i> "##;
+    let tokens = Tokens::of(text);
+    assert_eq!(tokens.words.concat(), "ab<'i>");
+    assert_eq!(tokens.lines, [1, 2, 2, 2, 2, 2]);
+}
+
+#[test]
+fn functions_are_measured_to_their_closing_brace() {
+    let text = "trait T { fn a() -> [u8; 2]; }\nfn b<F: Fn() -> fn(u8)>(f: F) {\n fn c() {}\n}";
+    assert_eq!(functions(&Tokens::of(text)), [("b", 2, 3), ("c", 3, 1)]);
+}
+
+#[test]
+fn paths_are_taken_from_groups_and_told_from_the_crate() {
+    let text = "use a::{b::{c, d as e}, self}; pub(in crate::x) mod m { super::y::<crate::z>(); }";
+    let mut found = paths(&Tokens::of(text), "crate::p");
+    found.retain(|(_, path)| path.contains("::"));
+    let found: Vec<_> = found.into_iter().map(|(_, path)| path).collect();
+    assert_eq!(
+        found.join(" "),
+        "a::b::c a::b::d a::self crate::p::y crate::z"
+    );
+    let found = paths(&Tokens::of("; ::a::b"), "crate");
+    assert_eq!(found, [(1, "a::b".to_owned())]);
+    assert_eq!(from_crate("self::super::x", "crate::a::b"), "crate::a::x");
+    assert_eq!(from_crate("super::super::*", "crate::a::b"), "crate::*");
+}
+
+#[test]
+fn items_under_cfg_test_are_left_out() {
+    let text = "a; #[cfg(test)] use t; b; #[cfg(all(test, u))] #[v] mod t {} c { #[cfg(test)] x }";
+    assert_eq!(without_tests(Tokens::of(text)).words.concat(), "a;b;c{}");
+}
+
+#[test]
+fn floors_are_told_from_the_longest_entry() {
+    for (from, to, allowed) in [
+        ("port::wheel", "net::TcpStream", false),
+        ("net", "port::CompletionPort", true),
+        ("net::tcp", "time", false),
+        ("net::tcp", "net::udp", true),
+        ("dispatch::single", "dispatch::work_stealing::Deque", false),
+        ("dispatch::single", "dispatch::Worker", true),
+        ("dispatch", "dispatch::single::SingleThreaded", true),
+        ("port", "SomeReExportOfTheRoot", false),
+        ("port", "portable", false),
+    ] {
+        let fault = import_fault(&format!("crate::{from}"), &format!("crate::{to}"));
+        assert_eq!(fault.is_none(), allowed, "{from} to {to}: {fault:?}");
+    }
+}
+
+#[test]
+fn commands_are_read_from_shell_blocks() {
+    let page = "```sh\n# a\nb c # d\n```\ne\n```console\n$ f\ng\n```\n```rust\nh\n```";
+    assert_eq!(commands(page), [(3, "b c".to_owned()), (7, "f".to_owned())]);
+}
