@@ -63,9 +63,29 @@ fn wanted(request: &Request) -> Option<usize> {
     }
 }
 
+/// Whether it moves no byte, so that it need not wait for any.
+fn is_nothing(request: Request) -> bool {
+    match request {
+        Request::Read { len, .. } | Request::Write { len, .. } => len == 0,
+        Request::ReadVectored(mut parts) | Request::WriteVectored(mut parts) => {
+            let mut nothing = true;
+            // SAFETY: the parts stand in the operation, which the caller owns.
+            unsafe { parts.as_mut() }.each(&mut |_, len| nothing &= len == 0);
+            nothing
+        }
+        _ => false,
+    }
+}
+
 impl<D: Demux> Readiness<D> {
     pub(crate) fn new(demux: D, let_go: fn(*const ())) -> Self {
         Self { demux, registry: Registry::new(), let_go }
+    }
+
+    /// The kernel, for the model that plays it.
+    #[cfg(proactor_loom)]
+    pub(crate) fn demux(&self) -> &D {
+        &self.demux
     }
 
     /// Attempts until the operation is finished or would block. The caller's thread has made `cell` current.
@@ -130,7 +150,7 @@ impl<D: Demux> Readiness<D> {
             return PutBack::AttemptAgain;
         }
         // A canceller that looked before us did not find it waiting: its request is ours to see.
-        if let Some(raw) = cancelled(header(cell).phase()) {
+        if let Some(raw) = cancelled(header(cell).phase()).filter(|_| !mutant("cancel-unseen-at-put-back")) {
             return PutBack::Ends(raw);
         }
         if direction.closed {
@@ -221,7 +241,9 @@ impl<D: Demux> Backend for Readiness<D> {
             // SAFETY: the cell is the caller's, who gave it to us; its result is open.
             return Outcome { done: Some(unsafe { operation::complete(cell, raw) }), hold: None };
         }
-        if direction.current.is_some() || !direction.queue.is_empty() || !direction.ready {
+        // SAFETY: an operation's cell, ours, which stays where it is.
+        let can_end = || direction.ready || is_nothing(unsafe { (header(cell).vtable().request)(cell) });
+        if direction.current.is_some() || !direction.queue.is_empty() || !can_end() {
             // SAFETY: the cell goes to the direction's queue as its owner.
             direction.queue.push_back(unsafe { Completion::from_ptr(cell) });
             return Outcome::default();
