@@ -5,8 +5,11 @@
 //! [`Proactor::builder`] builds; [`net`] and [`time`] initiate operations; [`Initiation`] completes them; [`dispatch`] has the
 //! strategies; [`CompletionPort`] is for those who bring threads of their own.
 
+#![cfg_attr(proactor_loom, allow(dead_code))] // the models leave parts of the house out
+
 mod backend;
 mod buf;
+#[cfg(not(proactor_loom))]
 mod builder;
 mod cell;
 mod completion;
@@ -15,10 +18,14 @@ mod error;
 mod id;
 mod initiation;
 mod local;
+#[cfg(proactor_loom)]
+#[doc(hidden)]
+pub mod model;
 #[cfg(not(proactor_loom))]
 pub mod net;
 mod operation;
 mod port;
+#[cfg(not(proactor_loom))]
 mod proactor;
 mod queue;
 mod sync;
@@ -27,6 +34,7 @@ mod work;
 
 pub use crate::backend::{BackendKind, ParseBackendError};
 pub use crate::buf::{Buf, BufMut, Slice};
+#[cfg(not(proactor_loom))]
 pub use crate::builder::Builder;
 pub use crate::completion::Completion;
 pub use crate::dispatch::{ParseStrategyError, Strategy};
@@ -37,4 +45,5 @@ pub use crate::operation::{Operation, OperationKey, Parts, Request};
 pub use crate::port::pool::{PanicHook, PanicPolicy};
 pub use crate::port::seat::{Batch, Seat};
 pub use crate::port::{CancelOutcome, CompletionPort};
+#[cfg(not(proactor_loom))]
 pub use crate::proactor::{Proactor, ShutdownReport, WorkGuard};

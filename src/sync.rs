@@ -127,6 +127,18 @@ mod imp {
         }
     }
 
+    /// The value of a counter that only this thread writes.
+    #[inline(always)]
+    pub(crate) fn own(counter: &atomic::AtomicUsize) -> usize {
+        counter.load(atomic::Ordering::Relaxed)
+    }
+
+    /// A first guess of a word that a compare-exchange then corrects.
+    #[inline(always)]
+    pub(crate) fn guess(word: &atomic::AtomicU64) -> u64 {
+        word.load(atomic::Ordering::Relaxed)
+    }
+
     /// Always false, and folded away: every step of every protocol is taken.
     #[inline(always)]
     pub(crate) const fn mutant(_name: &str) -> bool {
@@ -136,11 +148,12 @@ mod imp {
 
 #[cfg(proactor_loom)]
 mod imp {
+    #![allow(unsafe_code)] // loom's read without synchronisation
+
     use std::time::Instant;
 
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::atomic;
-    pub(crate) use loom::thread;
 
     /// loom's lock behind the interface that the production one has.
     #[derive(Debug, Default)]
@@ -207,56 +220,67 @@ mod imp {
     }
     pub(crate) use thread_pointer;
 
+    /// The value of a counter that only this thread writes.
+    ///
+    /// Not a load that loom knows of: loom remembers only the last access of a location, so a load right before this thread's
+    /// own store would hide the orders in which that store precedes another thread's load.
+    pub(crate) fn own(counter: &atomic::AtomicUsize) -> usize {
+        // SAFETY: only this thread writes it, says the caller; loom checks that.
+        unsafe { counter.unsync_load() }
+    }
+
+    /// A first guess of a word that a compare-exchange then corrects. A write that changes nothing, for the reason that
+    /// `own` gives; the compare-exchange that follows orders as much.
+    pub(crate) fn guess(word: &atomic::AtomicU64) -> u64 {
+        word.fetch_add(0, atomic::Ordering::Relaxed)
+    }
+
     /// Whether the step of that name is to be left out, so that its model can be seen to notice.
     pub(crate) fn mutant(name: &str) -> bool {
         model::mutant_is(name)
     }
 
-    /// What a model sets before it runs. Plain process-wide cells, which loom does not see: they are
-    /// written between executions, or count down within one thread's turn.
+    /// What a model sets before it runs. loom runs all threads of a model on one thread of the system, which these belong to.
     pub mod model {
-        use std::sync::Mutex;
-        use std::sync::atomic::{AtomicUsize, Ordering};
+        use std::cell::{Cell, RefCell};
 
-        static MUTANT: Mutex<Option<String>> = Mutex::new(None);
-        static SPURIOUS: AtomicUsize = AtomicUsize::new(0);
-        static TICKS: AtomicUsize = AtomicUsize::new(0);
-
-        fn take(counter: &AtomicUsize) -> bool {
-            counter
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
-                .is_ok()
+        ::std::thread_local! {
+            static MUTANT: RefCell<Option<String>> = const { RefCell::new(None) };
+            static SPURIOUS: Cell<usize> = const { Cell::new(0) };
+            static TICKS: Cell<usize> = const { Cell::new(0) };
         }
 
-        /// Leaves out the protocol step of that name, in this process, until told otherwise.
+        fn take(counter: &Cell<usize>) -> bool {
+            let left = counter.get();
+            counter.set(left.saturating_sub(1));
+            left > 0
+        }
+
+        /// Leaves out the protocol step of that name, in this model, until told otherwise.
         pub fn set_mutant(name: Option<&str>) {
-            *MUTANT.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = name.map(str::to_owned);
+            MUTANT.with(|mutant| *mutant.borrow_mut() = name.map(str::to_owned));
         }
 
         pub(super) fn mutant_is(name: &str) -> bool {
-            MUTANT
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
-                .as_deref()
-                .is_some_and(|set| set == name)
+            MUTANT.with(|mutant| mutant.borrow().as_deref() == Some(name))
         }
 
-        /// How many condvar waits of the coming execution return without cause.
+        /// How many condvar waits of this execution return without cause.
         pub fn spurious(count: usize) {
-            SPURIOUS.store(count, Ordering::Relaxed);
+            SPURIOUS.with(|left| left.set(count));
         }
 
-        /// How many timed waits of the coming execution run out of time.
+        /// How many timed waits of this execution run out of time.
         pub fn ticks(count: usize) {
-            TICKS.store(count, Ordering::Relaxed);
+            TICKS.with(|left| left.set(count));
         }
 
         pub(super) fn take_spurious() -> bool {
-            take(&SPURIOUS)
+            SPURIOUS.with(take)
         }
 
         pub(super) fn take_tick() -> bool {
-            take(&TICKS)
+            TICKS.with(take)
         }
     }
 }

@@ -9,7 +9,7 @@
 use crossbeam::utils::CachePadded;
 
 use crate::sync::atomic::{AtomicUsize, Ordering, fence};
-use crate::sync::mutant;
+use crate::sync::{mutant, own};
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -38,7 +38,7 @@ impl Ledger {
         match worker {
             Some(index) => {
                 let mine = &self.workers[index].created;
-                mine.store(mine.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+                mine.store(own(mine).wrapping_add(1), Ordering::Relaxed);
             }
             None => {
                 self.shared.created.fetch_add(1, Ordering::Relaxed);
@@ -54,7 +54,7 @@ impl Ledger {
         match worker {
             Some(index) => {
                 let mine = &self.workers[index].finished;
-                mine.store(mine.load(Ordering::Relaxed).wrapping_add(1), order);
+                mine.store(own(mine).wrapping_add(1), order);
             }
             None => {
                 self.shared.finished.fetch_add(1, order);

@@ -24,7 +24,7 @@ pub(crate) mod portable;
 pub(crate) mod epoll;
 
 #[cfg(proactor_loom)]
-pub mod script;
+pub(crate) mod script;
 
 use std::fmt;
 use std::io;
@@ -90,6 +90,54 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     /// A descriptor that is readable when `wait` would find something.
     #[cfg(unix)]
     fn as_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
+}
+
+/// A backend that its model keeps a hand on.
+#[cfg(proactor_loom)]
+impl<B: Backend> Backend for crate::sync::Arc<B> {
+    fn seats(&self) -> usize {
+        (**self).seats()
+    }
+    fn open(&self, fd: Fd, owner: *const ()) -> io::Result<EntryRef> {
+        (**self).open(fd, owner)
+    }
+    fn submit(&self, cell: Ptr, entry: EntryRef) -> Outcome {
+        (**self).submit(cell, entry)
+    }
+    fn attempt(&self, cell: Ptr) -> Outcome {
+        (**self).attempt(cell)
+    }
+    fn next(&self, hold: Hold) -> Option<Completion> {
+        (**self).next(hold)
+    }
+    fn cancel(&self, cell: Ptr, generation: u32, object: ObjectId) -> Option<Completion> {
+        (**self).cancel(cell, generation, object)
+    }
+    fn cancel_all(&self, entry: EntryRef, out: &List) {
+        (**self).cancel_all(entry, out);
+    }
+    fn close(&self, entry: EntryRef, generation: u32, out: &List) {
+        (**self).close(entry, generation, out);
+    }
+    fn close_all(&self, out: &List) {
+        (**self).close_all(out);
+    }
+    fn release(&self, entry: EntryRef) {
+        (**self).release(entry);
+    }
+    fn wait(&self, events: &mut Events, due: &List, deadline: Option<Instant>) -> io::Result<Woken> {
+        (**self).wait(events, due, deadline)
+    }
+    fn notify(&self) {
+        (**self).notify();
+    }
+    fn set_timer(&self, at: Option<Instant>) {
+        (**self).set_timer(at);
+    }
+    #[cfg(unix)]
+    fn as_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        (**self).as_fd()
+    }
 }
 
 /// What a demultiplexer says of an object.

@@ -29,7 +29,9 @@ use crate::backend::registry::{EntryRef, Fd};
 use crate::backend::{Backend, Outcome};
 use crate::cell::{Home, Owner, Ptr, header, phase};
 use crate::completion::{self, Completion};
-use crate::error::{BuildError, Error};
+#[cfg(not(proactor_loom))]
+use crate::error::BuildError;
+use crate::error::Error;
 use crate::id::{Kind, ObjectId};
 use crate::local::Local;
 use crate::operation::{self, OperationKey, code, part};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::dispatcher::{Dispatcher, Worker};
 use crate::completion::Completion;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 /// What a panic in a handler leads to. In every case no other handler is lost, and no count, seat or lock stays held.
@@ -100,6 +101,8 @@ pub(crate) struct Pool {
     places: Mutex<Places>,
     /// Guests wait here: threads that found no place, and threads that wait for an output.
     changed: Condvar,
+    /// See `stay_alone`.
+    alone: AtomicBool,
 }
 
 struct Places {
@@ -110,7 +113,7 @@ impl Pool {
     pub(crate) fn new(knobs: Knobs) -> Self {
         // The lowest index is given out first.
         let free = (0..knobs.workers.get()).rev().collect();
-        Self { knobs, places: Mutex::new(Places { free }), changed: Condvar::new() }
+        Self { knobs, places: Mutex::new(Places { free }), changed: Condvar::new(), alone: AtomicBool::new(false) }
     }
 
     /// A place, if one is free.
@@ -159,6 +162,28 @@ impl Pool {
     /// The strategy's next, for its being dropped.
     pub(crate) fn pop_for_drop(&self, dispatcher: &dyn Dispatcher, worker: Worker<'_>) -> Option<Completion> {
         dispatcher.next(worker)
+    }
+
+    /// Whether the calling worker is the only one, and may sit untimed though it waits for an output that another could
+    /// take delivery of. It has taken its seat. The lock orders this against `claim`: either the newcomer's place is seen
+    /// here, or the newcomer sees this worker (`somebody_is_alone`), and rings it out of its seat.
+    pub(crate) fn stay_alone(&self) -> bool {
+        self.alone.store(true, Ordering::Relaxed);
+        let alone = self.busy() < 2;
+        if !alone {
+            self.end_alone();
+        }
+        alone
+    }
+
+    pub(crate) fn end_alone(&self) {
+        self.alone.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a worker sits untimed because it was the only one. For a worker that has its place, and for one that has heard
+    /// a bell that may have been for that other.
+    pub(crate) fn somebody_is_alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
     }
 
     /// How many workers are at work.

@@ -18,7 +18,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::backend::Backend;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
-use crate::sync::{Condvar, Mutex, mutant};
+use crate::sync::{Condvar, Mutex, guess, mutant};
 
 const SEATED: u64 = 1;
 const PARKED: u64 = 1 << 8;
@@ -98,7 +98,7 @@ impl Sleep {
 
     /// Takes a seat, if one is free. Announced before the caller's last look for work.
     pub(crate) fn sit(&self) -> bool {
-        let mut word = self.word.load(Ordering::Relaxed);
+        let mut word = guess(&self.word);
         while seated(word) < self.seats {
             match self.word.compare_exchange_weak(word, word + SEATED, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => {
@@ -120,7 +120,7 @@ impl Sleep {
 
     /// Leaves the seat. True if this worker searches now: it has answered the bell.
     pub(crate) fn stand(&self, notified: bool, to_work: bool) -> bool {
-        let mut word = self.word.load(Ordering::Relaxed);
+        let mut word = guess(&self.word);
         let mut answered;
         let next = loop {
             answered = notified && word & RUNG != 0;

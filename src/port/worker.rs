@@ -56,6 +56,8 @@ struct Shift<'a> {
     events: Events,
     /// Whether this worker was woken and has found nothing yet.
     searching: bool,
+    /// Whether this thread sits untimed though it waits for an output: see `Pool::stay_alone`.
+    alone: bool,
     ran: Ran,
 }
 
@@ -64,6 +66,9 @@ impl Inner {
     pub(crate) fn work(&self, place: &Place<'_>, bounds: Bounds<'_>) -> Ran {
         let knobs = &self.pool.knobs;
         let local = Local::new(&self.home, place.index, knobs.workers.get());
+        if self.pool.somebody_is_alone() {
+            self.sleep.pass_on(&*self.backend);
+        }
         local.enter(|| self.shift(&local, bounds))
     }
 
@@ -78,7 +83,7 @@ impl Inner {
 
     fn shift(&self, local: &Local, bounds: Bounds<'_>) -> Ran {
         let events = Events::new(self.pool.knobs.batch);
-        let mut shift = Shift { inner: self, local, events, searching: false, ran: Ran::default() };
+        let mut shift = Shift { inner: self, local, events, searching: false, alone: false, ran: Ran::default() };
         shift.work(bounds);
         shift.leave();
         shift.ran
@@ -101,7 +106,7 @@ impl Shift<'_> {
                         break;
                     }
                 }
-                None => match self.idle(self.nap(bounds)) {
+                None => match self.idle(bounds) {
                     Idle::LookAgain => {}
                     Idle::Over => break,
                 },
@@ -113,9 +118,9 @@ impl Shift<'_> {
     }
 
     /// Until when to sleep. A thread that waits for one output, whose handler another worker may run, is not told of
-    /// that while it sits (the bell cannot choose whom it wakes): it looks once a tick.
+    /// that while it sleeps (the bell cannot choose whom it wakes): it looks once a tick, unless it sits alone.
     fn nap(&self, bounds: Bounds<'_>) -> Option<Instant> {
-        if bounds.until.is_none() || self.inner.pool.busy() < 2 {
+        if bounds.until.is_none() || self.alone {
             return bounds.deadline;
         }
         let tick = Instant::now() + Duration::from_millis(1);
@@ -195,7 +200,7 @@ impl Shift<'_> {
     }
 
     /// Nothing to run: spin, sit, or park, until there is something, or the end.
-    fn idle(&mut self, deadline: Option<Instant>) -> Idle {
+    fn idle(&mut self, bounds: Bounds<'_>) -> Idle {
         if std::mem::take(&mut self.searching) {
             self.inner.sleep.gave_up();
         }
@@ -208,7 +213,7 @@ impl Shift<'_> {
             return Idle::LookAgain;
         }
         if !self.inner.sleep.sit() {
-            let unparked = self.inner.sleep.park(self.local.index, deadline, || self.inner.is_restless());
+            let unparked = self.inner.sleep.park(self.local.index, self.nap(bounds), || self.inner.is_restless());
             self.searching = unparked == Unparked::Searching;
             return Idle::LookAgain;
         }
@@ -216,7 +221,8 @@ impl Shift<'_> {
             self.rise(false, true);
             return Idle::LookAgain;
         }
-        self.wait(deadline);
+        self.alone = bounds.until.is_some() && self.inner.pool.stay_alone();
+        self.wait(self.nap(bounds));
         Idle::LookAgain
     }
 
@@ -247,7 +253,11 @@ impl Shift<'_> {
     fn wait(&mut self, deadline: Option<Instant>) -> bool {
         let inner = self.inner;
         let due = List::new();
-        let Ok(woken) = inner.backend.wait(&mut self.events, &due, deadline) else {
+        let woken = inner.backend.wait(&mut self.events, &due, deadline);
+        if std::mem::take(&mut self.alone) {
+            inner.pool.end_alone();
+        }
+        let Ok(woken) = woken else {
             // Cannot happen to a descriptor that is ours; if it does, sleeping is over.
             self.rise(false, false);
             inner.stop.store(true, Ordering::Release);
@@ -267,8 +277,8 @@ impl Shift<'_> {
             // It was searching already, and counts once.
             self.inner.sleep.gave_up();
         }
-        if self.inner.stop.load(Ordering::Acquire) {
-            // The bell wakes one; whoever is woken for the end wakes the next.
+        if self.inner.stop.load(Ordering::Acquire) || (notified && self.inner.pool.somebody_is_alone()) {
+            // The bell wakes one; whoever is woken for the end, or in place of another, wakes the next.
             self.inner.sleep.pass_on(&*self.inner.backend);
         }
     }

@@ -17,9 +17,6 @@ use crate::error::BuildError;
 use crate::sync::mutant;
 use deque::{Local, Stealer, deque};
 
-#[cfg(proactor_loom)]
-pub use deque::stand_in::models as deque_models;
-
 /// How often a worker takes what is oldest instead of what is youngest: a handler that posts itself starves nobody.
 const OLDEST_EVERY: usize = 64;
 

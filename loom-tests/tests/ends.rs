@@ -1,0 +1,123 @@
+//! The end of a run: stop, and the last work, against posts, sleepers and seats.
+#![cfg(proactor_loom)]
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread::{self, JoinHandle};
+use loom_tests::{Seen, kills, model, model_at, port};
+use proactor::Strategy;
+use proactor::model::ModelPort;
+
+fn workers(port: &ModelPort, count: usize) -> Vec<JoinHandle<usize>> {
+    (0..count)
+        .map(|_| {
+            let port = port.clone();
+            thread::spawn(move || port.work())
+        })
+        .collect()
+}
+
+/// Three workers under a guard; one thread posts and stops. All return, and the post was run or is still there.
+fn stop_against_post(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 3, 1, 0);
+    port.enter();
+    let others = workers(&port, 3);
+    port.port.post(|| ());
+    port.port.stop();
+    let mut ran = 0;
+    for other in others {
+        ran += other.join().expect("the worker returns");
+    }
+    seen.saw(if ran == 1 {
+        "run before the stop"
+    } else {
+        "kept over the stop"
+    });
+    port.cross_off();
+    port.restart();
+    assert_eq!(port.work(), 1 - ran, "what was kept runs after a restart");
+}
+
+#[test]
+fn stop_ends_every_worker_and_loses_no_post() {
+    model_at(2, "stop_ends_every_worker_and_loses_no_post",
+        &["run before the stop", "kept over the stop"],
+        stop_against_post,
+    );
+}
+
+#[test]
+fn mutant_stop_wakes_one_parked_worker() {
+    kills(
+        "wake-all-wakes-one",
+        "stop_ends_every_worker_and_loses_no_post",
+    );
+}
+
+/// Two sit and one is parked when the stop comes: the bell wakes one sitter, and that one the next.
+fn stop_against_two_sitters(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 3, 2, 0);
+    port.enter();
+    let others = workers(&port, 3);
+    port.port.stop();
+    for other in others {
+        assert_eq!(other.join().expect("the worker returns"), 0);
+    }
+    seen.saw("all returned");
+    port.cross_off();
+}
+
+#[test]
+fn stop_is_passed_on_from_seat_to_seat() {
+    model(
+        "stop_is_passed_on_from_seat_to_seat",
+        &["all returned"],
+        stop_against_two_sitters,
+    );
+}
+
+#[test]
+fn mutant_stop_is_not_passed_on() {
+    kills("stop-not-passed-on", "stop_is_passed_on_from_seat_to_seat");
+}
+
+/// Four workers, one piece of work that makes another: nobody goes home before the last is done, and then all do.
+fn last_work_against_new_work(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 4, 1, 0);
+    let done = Arc::new(AtomicUsize::new(0));
+    port.port.post({
+        let (port, done) = (port.clone(), done.clone());
+        move || {
+            port.port.post(move || {
+                done.fetch_add(1, Ordering::AcqRel);
+            });
+        }
+    });
+    let others = workers(&port, 3);
+    let mut ran = vec![port.work()];
+    ran.extend(
+        others
+            .into_iter()
+            .map(|other| other.join().expect("the worker returns")),
+    );
+    assert_eq!(ran.iter().sum::<usize>(), 2);
+    assert_eq!(done.load(Ordering::Acquire), 1);
+    seen.saw(if ran.contains(&2) {
+        "one ran both"
+    } else {
+        "two ran one each"
+    });
+}
+
+#[test]
+fn the_last_work_ends_all_four_workers() {
+    model_at(2, "the_last_work_ends_all_four_workers",
+        &["one ran both", "two ran one each"],
+        last_work_against_new_work,
+    );
+}
+
+#[test]
+fn mutant_the_end_wakes_one_worker() {
+    kills("wake-all-wakes-one", "the_last_work_ends_all_four_workers");
+}

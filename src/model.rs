@@ -1,0 +1,186 @@
+//! What the models drive: the production port over a kernel that the model plays. Only under the loom cfg, and
+//! not part of the public interface.
+
+use crate::backend::readiness::Readiness;
+use crate::backend::script::Script;
+use crate::dispatch::Dispatcher;
+use crate::error::Error;
+use crate::id::Kind;
+use crate::initiation::Initiation;
+use crate::operation::{Operation, OperationKey, Request, sealed};
+use crate::port::object::Handle;
+use crate::port::pool::Knobs;
+use crate::port::worker::Bounds;
+use crate::port::{CompletionPort, Inner};
+use crate::sync::Arc;
+pub use crate::sync::model::{set_mutant, spurious, ticks};
+
+/// A port over a scripted kernel.
+#[derive(Clone, Debug)]
+pub struct ModelPort {
+    /// The port itself.
+    pub port: CompletionPort,
+    kernel: Arc<Readiness<Script>>,
+}
+
+/// One of the kernel's objects, open on the port.
+#[derive(Debug)]
+pub struct ModelObject(Handle);
+
+/// Takes up to as many units.
+#[derive(Debug)]
+pub struct Take(usize);
+
+impl sealed::Sealed for Take {}
+
+impl Operation for Take {
+    type Output = Result<usize, Error>;
+    const KIND: Kind = Kind::Read;
+
+    fn request(&mut self) -> Request {
+        Request::Script(self.0)
+    }
+
+    fn finish(self, result: Result<usize, Error>) -> Self::Output {
+        result
+    }
+}
+
+impl ModelPort {
+    /// `workers` as many as the strategy is told, `seats` as many as may wait at once.
+    ///
+    /// # Panics
+    ///
+    /// If the strategy refuses.
+    pub fn new(mut dispatcher: Box<dyn Dispatcher>, workers: usize, seats: usize, objects: usize) -> Self {
+        let workers = std::num::NonZeroUsize::new(workers).expect("a model has workers");
+        dispatcher.attach(Some(workers)).expect("the strategy takes as many");
+        let kernel = Arc::new(Readiness::new(Script::new(seats, seats > 1, objects), Inner::let_go));
+        let knobs = Knobs { workers, ..Knobs::default() };
+        let backend = Box::new(Arc::clone(&kernel));
+        Self { port: CompletionPort(Inner::new(backend, dispatcher, knobs)), kernel }
+    }
+
+    /// Opens object `number`.
+    ///
+    /// # Panics
+    ///
+    /// If the port is closed.
+    pub fn open(&self, number: usize) -> ModelObject {
+        ModelObject(Handle::open(&self.port, number).expect("the port is open"))
+    }
+
+    /// `count` units arrive at object `number`.
+    pub fn arrive(&self, number: usize, count: usize) {
+        self.kernel.demux().arrive(number, count);
+    }
+
+    /// An event comes for object `number` that nothing is behind.
+    pub fn rattle(&self, number: usize) {
+        self.kernel.demux().rattle(number);
+    }
+
+    /// The port's timer expires, if it is set.
+    pub fn expire(&self) {
+        self.kernel.demux().expire();
+    }
+
+    /// The most threads that ever waited at once.
+    pub fn most_waiting(&self) -> usize {
+        self.kernel.demux().most_waiting()
+    }
+
+    /// How often the bell was rung.
+    pub fn rings(&self) -> usize {
+        self.kernel.demux().rings()
+    }
+
+    /// Which objects' descriptors were closed.
+    pub fn closed(&self) -> Vec<usize> {
+        self.kernel.demux().closed()
+    }
+
+    /// Works as one of the port's workers until no work is outstanding or it is stopped; how many handlers ran.
+    pub fn work(&self) -> usize {
+        self.work_within(Bounds::FOREVER)
+    }
+
+    /// Runs what is ready without waiting.
+    pub fn poll(&self) -> usize {
+        self.work_within(Bounds { wait: false, ..Bounds::FOREVER })
+    }
+
+    fn work_within(&self, bounds: Bounds<'_>) -> usize {
+        let inner = &*self.port.0;
+        match inner.pool.claim() {
+            Some(place) => inner.work(&place, bounds).handlers,
+            None => 0,
+        }
+    }
+
+    /// Enters one piece of work from outside, as a guard does.
+    pub fn enter(&self) {
+        self.port.0.home.ledger.created(None);
+    }
+
+    /// Crosses it off again, and wakes everybody if it was the last.
+    pub fn cross_off(&self) {
+        self.port.0.home.ledger.finished(None);
+        if self.port.0.home.ledger.is_settled() {
+            self.port.0.sleep.wake_all(&*self.port.0.backend);
+        }
+    }
+
+    /// How many sit, are parked, and search.
+    pub fn census(&self) -> (u64, u64, u64) {
+        self.port.0.sleep.census()
+    }
+
+    /// Lets the port run again after a stop.
+    pub fn restart(&self) {
+        self.port.0.stop.store(false, crate::sync::atomic::Ordering::Release);
+    }
+
+    /// Ends the port: drops what is held, uncalled.
+    pub fn discard(&self) {
+        self.port.0.discard();
+    }
+}
+
+impl ModelObject {
+    /// Takes up to `len` units; the handler gets how many.
+    pub fn take(&self, len: usize, handler: impl FnOnce(Result<usize, Error>) + Send + 'static) -> OperationKey {
+        Initiation::on_object(&self.0, Take(len)).then(handler)
+    }
+
+    /// Ends what is pending as cancelled, and lets nothing in any more.
+    pub fn close(&self) {
+        self.0.close();
+    }
+}
+
+/// The books of outstanding work, by themselves.
+#[derive(Debug)]
+pub struct Books(crate::work::Ledger);
+
+impl Books {
+    /// For so many workers.
+    pub fn new(workers: usize) -> Self {
+        Self(crate::work::Ledger::new(workers))
+    }
+
+    /// Enters a piece, as that worker or as an outsider.
+    pub fn created(&self, worker: Option<usize>) {
+        self.0.created(worker);
+    }
+
+    /// Crosses a piece off.
+    pub fn finished(&self, worker: Option<usize>) {
+        self.0.finished(worker);
+    }
+
+    /// Whether nothing is outstanding.
+    pub fn is_settled(&self) -> bool {
+        self.0.is_settled()
+    }
+}
