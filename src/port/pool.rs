@@ -168,8 +168,11 @@ impl Pool {
     /// take delivery of. It has taken its seat. The lock orders this against `claim`: either the newcomer's place is seen
     /// here, or the newcomer sees this worker (`somebody_is_alone`), and rings it out of its seat.
     pub(crate) fn stay_alone(&self) -> bool {
+        if self.busy() > 1 {
+            return false; // Another may have said so just now, and not yet heard that it is no longer.
+        }
         self.alone.store(true, Ordering::Relaxed);
-        let alone = self.busy() < 2;
+        let alone = self.busy() == 1;
         if !alone {
             self.end_alone();
         }

@@ -1,0 +1,210 @@
+//! `.wait()`: outside of handlers, inside, nested to its depth, and where it could never end.
+#![cfg(not(proactor_loom))]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{SOON, everywhere, pair, until};
+use proactor::net::TcpStream;
+use proactor::{CompletionPort, ErrorKind, WAIT_DEPTH};
+
+#[test]
+fn outside_it_drives_a_proactor_that_nobody_runs() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        let (stream, mut client) = pair(&proactor);
+        let (result, buf) = stream.write_all("to the peer").wait();
+        assert_eq!((result.unwrap(), buf), (11, "to the peer"));
+        let mut seen = [0; 11];
+        client.read_exact(&mut seen).unwrap();
+        client.write_all(&seen).unwrap();
+        let (result, buf) = stream.read_exact([0; 11]).wait();
+        assert_eq!((result.unwrap(), &buf), (11, b"to the peer"));
+        let begin = Instant::now();
+        proactor.sleep(Duration::from_millis(3)).wait().unwrap();
+        assert!(begin.elapsed() >= Duration::from_millis(3));
+    });
+}
+
+#[test]
+fn outside_it_waits_for_those_who_run() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        proactor.start().unwrap();
+        let (stream, mut client) = pair(&proactor);
+        thread::scope(|scope| {
+            // More threads than the proactor has places.
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        let (result, _) = stream.read_exact([0; 10]).wait();
+                        assert_eq!(result.unwrap(), 10);
+                    }
+                });
+            }
+            for _ in 0..6 * 20 {
+                client.write_all(&[7; 10]).unwrap();
+            }
+        });
+        assert_eq!(proactor.shutdown(Instant::now() + SOON).left, 0);
+    });
+}
+
+#[test]
+fn many_threads_that_wait_need_nobody_who_runs() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        thread::scope(|scope| {
+            for thread in 0..6 {
+                let proactor = &proactor;
+                scope.spawn(move || {
+                    for round in 0..10 {
+                        let nap = Duration::from_millis((thread + round) % 3);
+                        proactor.sleep(nap).wait().unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(proactor.port().outstanding(), 0);
+    });
+}
+
+#[test]
+fn inside_a_handler_it_gives_the_output_and_others_run_meanwhile() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        let (stream, mut client) = pair(&proactor);
+        let port = proactor.port().clone();
+        let ran = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&ran);
+        proactor.post(move || {
+            // What the peer sends comes only after this call has run, which therefore must not wait for us.
+            port.post(move || {
+                client.write_all(b"go on").unwrap();
+                ran.store(true, Ordering::SeqCst);
+            });
+            let (result, buf) = stream.read_exact([0; 5]).wait();
+            assert_eq!((result.unwrap(), &buf), (5, b"go on"));
+            assert!(seen.load(Ordering::SeqCst));
+        });
+        assert!(proactor.run() > 0);
+        assert_eq!(proactor.port().outstanding(), 0);
+    });
+}
+
+/// Waits in each of `left` handlers that stand on one another; the innermost says how its wait ended.
+fn deeper(
+    port: CompletionPort,
+    stream: Arc<TcpStream>,
+    left: usize,
+    to: mpsc::Sender<(Option<ErrorKind>, Vec<u8>)>,
+) {
+    if left > 0 {
+        let next = port.clone();
+        let (inner, innermost) = (Arc::clone(&stream), to.clone());
+        // This call is run by the wait below: on this thread, if there is no other.
+        port.post(move || deeper(next, inner, left - 1, innermost));
+        port.sleep(Duration::from_millis(1)).wait().unwrap();
+    } else {
+        let (result, buf) = stream.read(vec![42]).wait();
+        to.send((result.err().map(|error| error.kind()), buf))
+            .unwrap();
+    }
+}
+
+#[test]
+fn beyond_its_depth_the_result_says_so_and_the_buffer_comes_back() {
+    everywhere(|setup| {
+        if setup.threads > 1 {
+            return; // Others take the calls, so that no thread's stack gets deep.
+        }
+        let proactor = setup.build();
+        let (stream, mut client) = pair(&proactor);
+        client.write_all(b"!").unwrap();
+        let stream = Arc::new(stream);
+        for (below, expected) in [
+            (WAIT_DEPTH - 2, None),
+            (WAIT_DEPTH - 1, Some(ErrorKind::WouldDeadlock)),
+        ] {
+            let (to, end) = mpsc::channel();
+            let (port, stream) = (proactor.port().clone(), Arc::clone(&stream));
+            proactor.post(move || deeper(port, stream, below, to));
+            proactor.run();
+            let (kind, buf) = end.recv().unwrap();
+            assert_eq!(kind, expected, "{} handlers deep", below + 1);
+            assert_eq!(buf, [if kind.is_some() { 42 } else { b'!' }]);
+            assert_eq!(proactor.port().outstanding(), 0);
+        }
+    });
+}
+
+#[test]
+fn more_handlers_than_threads_may_wait_at_once() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        let done = Arc::new(AtomicUsize::new(0));
+        for _ in 0..WAIT_DEPTH - 1 {
+            let (stream, mut client) = pair(&proactor);
+            let (port, done) = (proactor.port().clone(), Arc::clone(&done));
+            proactor.post(move || {
+                port.post(move || client.write_all(b"byte").unwrap());
+                assert_eq!(stream.read_exact([0; 4]).wait().0.unwrap(), 4);
+                done.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        proactor.run();
+        assert_eq!(done.load(Ordering::SeqCst), WAIT_DEPTH - 1);
+        assert_eq!(proactor.port().outstanding(), 0);
+    });
+}
+
+#[test]
+fn run_inside_a_handler_runs_the_others_on_this_thread() {
+    everywhere(|setup| {
+        let proactor = Arc::new(setup.build());
+        let (inside, ran) = (Arc::clone(&proactor), Arc::new(AtomicUsize::new(0)));
+        let (to, counts) = mpsc::channel();
+        proactor.post({
+            let ran = Arc::clone(&ran);
+            move || {
+                for _ in 0..3 {
+                    let ran = Arc::clone(&ran);
+                    inside.post(move || {
+                        let _ = ran.fetch_add(1, Ordering::SeqCst);
+                    });
+                }
+                until("the three have run", || {
+                    inside.poll();
+                    ran.load(Ordering::SeqCst) == 3
+                });
+                to.send(inside.poll_one() + inside.run_for(Duration::from_millis(1)))
+                    .unwrap();
+            }
+        });
+        proactor.run();
+        assert_eq!(counts.recv().unwrap(), 0, "nothing was left to run");
+        assert_eq!(ran.load(Ordering::SeqCst), 3);
+    });
+}
+
+#[test]
+fn a_wait_on_a_stopped_proactor_goes_on_after_restart() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        proactor.stop();
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| proactor.sleep(Duration::ZERO).wait());
+            until("the operation has begun", || {
+                proactor.port().outstanding() == 1
+            });
+            assert!(!waiter.is_finished());
+            proactor.restart();
+            waiter.join().unwrap().unwrap();
+        });
+    });
+}
