@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::builder::Builder;
 #[cfg(not(proactor_loom))]
 use crate::error::BuildError;
-use crate::initiation::Initiation;
+use crate::initiation::{Initiation, WAIT_DEPTH};
+use crate::local::Local;
 use crate::operation::OperationKey;
 use crate::port::pool::Place;
 use crate::port::worker::{Bounds, Ran};
@@ -143,7 +144,8 @@ impl Proactor {
     /// they ran. Other threads may call it, too: they take places that are free, or wait for one, and all of them
     /// return together.
     ///
-    /// Called inside a handler it runs other handlers, on this thread alone, until the limit of `wait`'s depth.
+    /// Called inside a handler it runs other handlers, on this thread alone, until [`stop`](Self::stop): the handler that
+    /// calls is work itself. More than [`WAIT_DEPTH`] handlers deep it runs none.
     ///
     /// # Panics
     ///
@@ -151,6 +153,9 @@ impl Proactor {
     /// next `run`.
     pub fn run(&self) -> usize {
         let inner = self.inner();
+        if Local::with(&inner.home, |local| local.is_some()) {
+            return self.run_here(Bounds::FOREVER);
+        }
         let mine = match inner.pool.claim() {
             Some(place) => place,
             None => match inner.pool.claim_or(|| inner.is_stopped() || inner.home.ledger.is_settled()) {
@@ -215,7 +220,10 @@ impl Proactor {
     /// On this thread: nested if it is a worker already, else at a place of its own, for which it waits as long as it may.
     fn run_here(&self, bounds: Bounds<'_>) -> usize {
         let inner = self.inner();
-        let nested = crate::local::Local::with(&inner.home, |local| local.map(|local| inner.help(local, bounds)));
+        let help = |local: &Local| {
+            if local.depth.get() < WAIT_DEPTH { inner.help(local, bounds) } else { Ran::default() }
+        };
+        let nested = Local::with(&inner.home, |local| local.map(help));
         let ran = nested.or_else(|| inner.pool.claim().map(|place| inner.work(&place, bounds))).unwrap_or_default();
         if let Some(panic) = ran.panic {
             resume_unwind(panic);
@@ -223,8 +231,9 @@ impl Proactor {
         ran.handlers
     }
 
-    /// Starts the threads in the background, where they run handlers until [`stop`](Self::stop) or
-    /// [`shutdown`](Self::shutdown), also while nothing is outstanding. Once they run, a second call does nothing.
+    /// Starts the threads in the background, where they run handlers until [`stop`](Self::stop), and again after
+    /// [`restart`](Self::restart), until [`shutdown`](Self::shutdown); also while nothing is outstanding. Once they are there, a
+    /// second call does nothing.
     ///
     /// # Errors
     ///
@@ -234,6 +243,7 @@ impl Proactor {
         if !background.threads.is_empty() {
             return Ok(());
         }
+        self.inner().pool.set_ending(false);
         background.guard = Some(self.guard());
         let inner = &self.port.0;
         for index in 0..inner.pool.knobs.workers.get() {
@@ -317,6 +327,7 @@ impl Proactor {
             (std::mem::take(&mut background.threads), background.guard.take())
         };
         drop(guard);
+        self.inner().pool.set_ending(true);
         let here = thread::current().id();
         let mut panic = None;
         for thread in threads {
@@ -391,16 +402,19 @@ fn hooked(inner: &Inner, place: &Place<'_>) -> Ran {
     ran
 }
 
-/// A background thread: works until told to stop. Its handler's panic is for whoever joins it.
+/// A background thread: works until the end, except while stopped. Its handler's panic is for whoever joins it.
 fn in_background(inner: &Inner) -> Option<Box<dyn Any + Send>> {
-    while let Some(place) = inner.pool.claim_or(|| inner.is_stopped()) {
-        let ran = hooked(inner, &place);
-        drop(place);
-        if ran.panic.is_some() || inner.is_stopped() {
-            return ran.panic;
+    while !inner.pool.is_ending() {
+        if let Some(place) = inner.pool.claim_or(|| inner.is_stopped()) {
+            let ran = hooked(inner, &place);
+            drop(place);
+            if ran.panic.is_some() {
+                return ran.panic;
+            }
         }
-        // Out of work, though the guard held: shutdown has let go of it.
-        inner.pool.await_change(|| inner.is_stopped() || !inner.home.ledger.is_settled());
+        // Stopped, perhaps to be restarted; or out of work, though the guard held: shutdown has let go of it.
+        let may_work = || !inner.is_stopped() && !inner.home.ledger.is_settled();
+        inner.pool.await_change(|| inner.pool.is_ending() || may_work());
     }
     None
 }
@@ -448,8 +462,10 @@ impl Drop for Proactor {
     /// ends by itself, and the last thread to leave drops what is left.
     fn drop(&mut self) {
         self.stop();
-        let inside = crate::local::Local::with(&self.inner().home, |local| local.is_some());
-        if !inside {
+        let inside = Local::with(&self.inner().home, |local| local.is_some());
+        if inside {
+            self.inner().pool.set_ending(true);
+        } else {
             let _ = self.join();
         }
         self.inner().discard();

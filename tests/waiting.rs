@@ -193,6 +193,36 @@ fn run_inside_a_handler_runs_the_others_on_this_thread() {
 }
 
 #[test]
+fn run_inside_a_handler_goes_on_until_stop() {
+    everywhere(|setup| {
+        let proactor = Arc::new(setup.build());
+        let (inside, ran) = (Arc::clone(&proactor), Arc::new(AtomicUsize::new(0)));
+        let seen = Arc::clone(&ran);
+        proactor.post(move || {
+            for _ in 0..100 {
+                let ran = Arc::clone(&ran);
+                inside.post(move || {
+                    ran.fetch_add(1, Ordering::SeqCst);
+                });
+            }
+            let port = inside.port().clone();
+            inside.sleep(Duration::from_millis(2)).then(move |_| {
+                until("the others have run", || {
+                    ran.load(Ordering::SeqCst) == 100 || setup.threads == 1
+                });
+                port.stop();
+            });
+            inside.run();
+            assert!(inside.stopped());
+        });
+        proactor.run();
+        proactor.restart();
+        proactor.run();
+        assert_eq!(seen.load(Ordering::SeqCst), 100);
+    });
+}
+
+#[test]
 fn a_wait_on_a_stopped_proactor_goes_on_after_restart() {
     everywhere(|setup| {
         let proactor = setup.build();

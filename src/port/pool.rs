@@ -103,6 +103,8 @@ pub(crate) struct Pool {
     changed: Condvar,
     /// See `stay_alone`.
     alone: AtomicBool,
+    /// Whether background threads are to end.
+    ending: AtomicBool,
 }
 
 struct Places {
@@ -113,7 +115,7 @@ impl Pool {
     pub(crate) fn new(knobs: Knobs) -> Self {
         // The lowest index is given out first.
         let free = (0..knobs.workers.get()).rev().collect();
-        Self { knobs, places: Mutex::new(Places { free }), changed: Condvar::new(), alone: AtomicBool::new(false) }
+        Self { knobs, places: Mutex::new(Places { free }), changed: Condvar::new(), alone: AtomicBool::new(false), ending: AtomicBool::new(false) }
     }
 
     /// A place, if one is free.
@@ -157,6 +159,16 @@ impl Pool {
     pub(crate) fn call_guests(&self) {
         drop(self.places.lock());
         self.changed.notify_all();
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+
+    /// Has background threads end; they are to have been stopped before.
+    pub(crate) fn set_ending(&self, ending: bool) {
+        self.ending.store(ending, Ordering::Release);
+        self.call_guests();
     }
 
     /// The strategy's next, for its being dropped.
