@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use proactor::net::{TcpListener, TcpStream};
-use proactor::{BackendKind, ErrorKind, Proactor, Strategy};
+use proactor::{BackendKind, CompletionPort, ErrorKind, Proactor, Strategy};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// How long the end may take.
-const SHUTDOWN_WITHIN: Duration = Duration::from_secs(5);
+/// How long to wait after an accept that failed, for want of descriptors most likely.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// Sends every byte back to where it came from.
 #[derive(Parser)]
@@ -76,10 +76,15 @@ fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind(&proactor, options.addr)?;
     let address = listener.local_addr()?;
     let totals = Arc::new(Totals::default());
-    accept(listener, options.buffer as usize, Arc::clone(&totals));
+    let port = proactor.port().clone();
+    accept(
+        port.clone(),
+        listener,
+        options.buffer as usize,
+        Arc::clone(&totals),
+    );
 
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let port = proactor.port().clone();
     thread::spawn(move || {
         if signals.forever().next().is_some() {
             port.stop();
@@ -88,23 +93,31 @@ fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
 
     say(&format!("listening on {address}"));
     proactor.run(); // until the signal: there is always an accept under way
-    proactor.shutdown(Instant::now() + SHUTDOWN_WITHIN);
+    proactor.restart();
+    proactor.shutdown(Instant::now()); // every handler sees its operation cancelled, and lets go
+    drop(proactor);
     say(&totals.summary());
     Ok(())
 }
 
 /// Accepts a connection, then the next.
-fn accept(listener: TcpListener, buffer_bytes: usize, totals: Arc<Totals>) {
+fn accept(port: CompletionPort, listener: TcpListener, buffer_bytes: usize, totals: Arc<Totals>) {
     listener.accept().then(move |accepted| match accepted {
         Ok((stream, _peer)) => {
             if stream.set_nodelay(true).is_ok() {
                 let connection = Connection::new(stream, Arc::clone(&totals));
                 read(connection, Vec::with_capacity(buffer_bytes));
             }
-            accept(listener, buffer_bytes, totals);
+            accept(port, listener, buffer_bytes, totals);
         }
-        Err(error) if error.kind() == ErrorKind::Os => accept(listener, buffer_bytes, totals),
-        Err(_closed) => {}
+        Err(error) if error.kind() == ErrorKind::Os => {
+            port.clone().sleep(ACCEPT_AGAIN_AFTER).then(move |slept| {
+                if slept.is_ok() {
+                    accept(port, listener, buffer_bytes, totals);
+                }
+            });
+        }
+        Err(_cancelled) => {}
     });
 }
 

@@ -165,7 +165,11 @@ impl<B: Buf> Slice<B> {
             Bound::Unbounded => usize::MAX,
         };
         let end = end.min(inner.len());
-        Self { start: start.min(end), end, inner }
+        Self {
+            start: start.min(end),
+            end,
+            inner,
+        }
     }
 
     /// The whole buffer again.
@@ -199,7 +203,13 @@ unsafe impl<B: BufMut> BufMut for Slice<B> {
 
 impl<B: Buf> fmt::Debug for Slice<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Slice({}..{} of {} bytes)", self.start, self.end, self.inner.len())
+        write!(
+            f,
+            "Slice({}..{} of {} bytes)",
+            self.start,
+            self.end,
+            self.inner.len()
+        )
     }
 }
 

@@ -152,14 +152,21 @@ impl Builder {
     pub(crate) fn check(mut self) -> Result<Self, BuildError> {
         const MOST: usize = 1024;
         if self.knobs.thread_name.contains('\0') {
-            return Err(BuildError::knobs("thread_name has a NUL byte, which no thread's name can have: take it out"));
+            return Err(BuildError::knobs(
+                "thread_name has a NUL byte, which no thread's name can have: take it out",
+            ));
         }
         if self.knobs.batch.get() > 65_536 {
-            return Err(BuildError::knobs(format!("batch({}) is more than 65536: lower it", self.knobs.batch)));
+            return Err(BuildError::knobs(format!(
+                "batch({}) is more than 65536: lower it",
+                self.knobs.batch
+            )));
         }
         let threads = self.dispatcher.attach(self.threads)?;
         if threads.get() > MOST {
-            return Err(BuildError::knobs(format!("threads({threads}) is more than {MOST}: lower it")));
+            return Err(BuildError::knobs(format!(
+                "threads({threads}) is more than {MOST}: lower it"
+            )));
         }
         self.knobs.workers = threads;
         Ok(self)

@@ -24,10 +24,10 @@ use std::ptr::{self, NonNull};
 
 use crate::id::Kind;
 use crate::operation::Request;
-use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 #[cfg(not(proactor_loom))]
 use crate::sync::Weak;
-use crate::sync::{self, Arc, OnceLock, PlainMutex, PlainGuard};
+use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use crate::sync::{self, Arc, OnceLock, PlainGuard, PlainMutex};
 use crate::work::Ledger;
 
 /// A cell, by its header.
@@ -110,7 +110,12 @@ impl Header {
     pub(crate) fn request_cancel(&self, generation: u32, to: u64) -> bool {
         let tenant = u64::from(generation) << 32;
         self.state
-            .compare_exchange(tenant | phase::PENDING, tenant | to, Ordering::AcqRel, Ordering::Relaxed)
+            .compare_exchange(
+                tenant | phase::PENDING,
+                tenant | to,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            )
             .is_ok()
     }
 
@@ -197,7 +202,10 @@ struct Chain {
 }
 
 impl Chain {
-    const EMPTY: Self = Self { head: ptr::null_mut(), len: 0 };
+    const EMPTY: Self = Self {
+        head: ptr::null_mut(),
+        len: 0,
+    };
 
     fn push(&mut self, cell: Ptr) {
         header(cell).next.store(self.head, Ordering::Relaxed);
@@ -257,7 +265,12 @@ unsafe impl Send for Home {}
 impl Home {
     /// A home at an address that stays.
     pub(crate) fn new(workers: usize) -> Arc<Self> {
-        let depot = || PlainMutex::new(Depot { magazines: Vec::new(), loose: Chain::EMPTY });
+        let depot = || {
+            PlainMutex::new(Depot {
+                magazines: Vec::new(),
+                loose: Chain::EMPTY,
+            })
+        };
         Arc::new_cyclic(|_me| Self {
             ledger: Ledger::new(workers),
             id: sync::fresh_id(),
@@ -272,7 +285,10 @@ impl Home {
     /// The home of a cell.
     #[inline]
     pub(crate) fn of<'a>(cell: Ptr) -> &'a Self {
-        let slab = cell.as_ptr().map_addr(|address| address & !(SLAB - 1)).cast::<Slab>();
+        let slab = cell
+            .as_ptr()
+            .map_addr(|address| address & !(SLAB - 1))
+            .cast::<Slab>();
         // SAFETY: every cell stands in a slab aligned to its size, whose first bytes name the home, and both live while
         // the cell is anybody's.
         unsafe { &*(*slab).home }
@@ -280,7 +296,13 @@ impl Home {
 
     /// A cell for a body of `class`, with its header written. The body is the caller's to write.
     #[inline]
-    pub(crate) fn alloc(&self, class: Class, vtable: &'static VTable, phase: u64, data: u64) -> Ptr {
+    pub(crate) fn alloc(
+        &self,
+        class: Class,
+        vtable: &'static VTable,
+        phase: u64,
+        data: u64,
+    ) -> Ptr {
         let cell = cache::take(self, class).unwrap_or_else(|| self.alloc_slow(class));
         let header = header(cell);
         header.vtable.set(vtable);
@@ -305,7 +327,9 @@ impl Home {
     }
 
     fn depot(&self, class: Class) -> PlainGuard<'_, Depot> {
-        self.depots[class.index()].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.depots[class.index()]
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     #[cold]
@@ -374,14 +398,21 @@ impl Home {
             chain.push(cell);
             at += size;
         }
-        self.slabs.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).0.push(slab);
+        self.slabs
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .0
+            .push(slab);
         chain
     }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
-        let slabs = self.slabs.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let slabs = self
+            .slabs
+            .get_mut()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         for slab in slabs.0.drain(..) {
             // SAFETY: allocated by `carve` with this layout; the port drops its home only when nothing is
             // outstanding, so no cell of it is anybody's.
@@ -392,7 +423,9 @@ impl Drop for Home {
 
 impl std::fmt::Debug for Home {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Home").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Home")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -458,12 +491,25 @@ mod cache {
     }
 
     #[cold]
-    fn adopt<'a>(cache: &'a mut Option<Cache>, home: &Home) -> Option<&'a mut [Magazines; CLASSES]> {
-        if cache.as_ref().is_some_and(|other| other.home.strong_count() > 0) {
+    fn adopt<'a>(
+        cache: &'a mut Option<Cache>,
+        home: &Home,
+    ) -> Option<&'a mut [Magazines; CLASSES]> {
+        if cache
+            .as_ref()
+            .is_some_and(|other| other.home.strong_count() > 0)
+        {
             return None;
         }
-        let empty = Magazines { loaded: Chain::EMPTY, spare: Chain::EMPTY };
-        let fresh = Cache { home: home.me.clone(), id: home.id, classes: [empty; CLASSES] };
+        let empty = Magazines {
+            loaded: Chain::EMPTY,
+            spare: Chain::EMPTY,
+        };
+        let fresh = Cache {
+            home: home.me.clone(),
+            id: home.id,
+            classes: [empty; CLASSES],
+        };
         Some(&mut cache.insert(fresh).classes)
     }
 
@@ -523,13 +569,17 @@ mod cache {
 mod tests {
     use super::*;
 
-    const TEST: VTable = VTable { class: Class(1), ..FREE };
+    const TEST: VTable = VTable {
+        class: Class(1),
+        ..FREE
+    };
 
     #[test]
     fn cells_of_one_home_never_overlap_and_name_their_home() {
         let home = Home::new(1);
-        let mut cells: Vec<_> =
-            (0..1000).map(|_| home.alloc(Class(1), &TEST, phase::DONE, 7).as_ptr().addr()).collect();
+        let mut cells: Vec<_> = (0..1000)
+            .map(|_| home.alloc(Class(1), &TEST, phase::DONE, 7).as_ptr().addr())
+            .collect();
         cells.sort_unstable();
         assert!(cells.windows(2).all(|pair| pair[1] - pair[0] >= 128));
     }
@@ -550,8 +600,13 @@ mod tests {
     #[test]
     fn what_one_thread_frees_another_can_have() {
         let home = Home::new(1);
-        let cells: Vec<usize> =
-            (0..500).map(|_| home.alloc(Class(1), &TEST, phase::DONE, 0).as_ptr().expose_provenance()).collect();
+        let cells: Vec<usize> = (0..500)
+            .map(|_| {
+                home.alloc(Class(1), &TEST, phase::DONE, 0)
+                    .as_ptr()
+                    .expose_provenance()
+            })
+            .collect();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for &cell in &cells {
@@ -563,6 +618,10 @@ mod tests {
         for _ in 0..500 {
             home.alloc(Class(1), &TEST, phase::DONE, 0);
         }
-        assert_eq!(home.slabs.lock().unwrap().0.len(), slabs, "the second round needs no new slab");
+        assert_eq!(
+            home.slabs.lock().unwrap().0.len(),
+            slabs,
+            "the second round needs no new slab"
+        );
     }
 }

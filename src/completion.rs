@@ -131,7 +131,11 @@ pub(crate) trait Attempt: Send + Sync {
 
 /// Has the port make the system call of an operation that is due. Without a port it stays as it is.
 fn attempt(cell: Ptr) -> Option<Ptr> {
-    match Home::of(cell).owner.get().and_then(|owner| owner.port.upgrade()) {
+    match Home::of(cell)
+        .owner
+        .get()
+        .and_then(|owner| owner.port.upgrade())
+    {
         Some(port) => port.attempt(cell).map(Completion::into_ptr),
         None => Some(cell),
     }
@@ -183,7 +187,11 @@ struct Call<F> {
 
 /// A completion that calls `call`, entered in the books.
 pub(crate) fn post<F: FnOnce() + Send + 'static>(home: &Home, key: u64, call: F) -> Completion {
-    if fits::<F>() { place(home, key, call) } else { place_boxed(home, key, call) }
+    if fits::<F>() {
+        place(home, key, call)
+    } else {
+        place_boxed(home, key, call)
+    }
 }
 
 fn place_boxed<F: FnOnce() + Send + 'static>(home: &Home, key: u64, call: F) -> Completion {

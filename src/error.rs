@@ -72,11 +72,23 @@ pub struct Error {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, operation: Kind) -> Self {
-        Self { kind, operation, code: 0, transferred: 0, address: None }
+        Self {
+            kind,
+            operation,
+            code: 0,
+            transferred: 0,
+            address: None,
+        }
     }
 
     pub(crate) fn os(operation: Kind, code: i32) -> Self {
-        Self { kind: ErrorKind::Os, operation, code, transferred: 0, address: None }
+        Self {
+            kind: ErrorKind::Os,
+            operation,
+            code,
+            transferred: 0,
+            address: None,
+        }
     }
 
     pub(crate) fn from_io(operation: Kind, error: &io::Error) -> Self {

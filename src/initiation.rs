@@ -82,12 +82,23 @@ impl<O: Operation> Initiation<O> {
                 let op = op(Some(&handle));
                 Self::new(Target::Object(handle), op)
             }
-            Err(error) => failed(error.raw_os_error().map_or(code::CLOSED, |errno| -i64::from(errno)), op(None)),
+            Err(error) => failed(
+                error
+                    .raw_os_error()
+                    .map_or(code::CLOSED, |errno| -i64::from(errno)),
+                op(None),
+            ),
         }
     }
 
     fn new(target: Target, op: O) -> Self {
-        Self { op, target, key: 0, limit: None, binding: Unbound }
+        Self {
+            op,
+            target,
+            key: 0,
+            limit: None,
+            binding: Unbound,
+        }
     }
 }
 
@@ -135,7 +146,13 @@ impl<O: Operation> Initiation<O> {
     ///
     /// The key that comes back cancels this operation and no other: [`CompletionPort::cancel`].
     pub fn then<H: FnOnce(O::Output) + Send + 'static>(self, handler: H) -> OperationKey {
-        let Self { op, target, key, limit, binding: Unbound } = self;
+        let Self {
+            op,
+            target,
+            key,
+            limit,
+            binding: Unbound,
+        } = self;
         match target {
             Target::Object(handle) => {
                 let inner = handle.inner();
@@ -150,7 +167,11 @@ impl<O: Operation> Initiation<O> {
                 let cell = operation::place(&inner.home, ObjectId::TIMER, key, op, handler);
                 let name = OperationKey::of(cell, &inner.home);
                 // A limit before the time itself ends the timer as timed out.
-                set_limit(inner, cell, limit.filter(|&after| crate::port::timers::from_now(after) < at));
+                set_limit(
+                    inner,
+                    cell,
+                    limit.filter(|&after| crate::port::timers::from_now(after) < at),
+                );
                 inner.arm(cell, at);
                 name
             }
@@ -224,11 +245,18 @@ impl<O: Operation> Initiation<O> {
             Target::Timer(port, _) | Target::Failed(port, _) => port.clone(),
         };
         let inner = &*port.0;
-        let depth = Local::with(&inner.home, |local| local.map_or(0, |local| local.depth.get()));
+        let depth = Local::with(&inner.home, |local| {
+            local.map_or(0, |local| local.depth.get())
+        });
         if depth >= WAIT_DEPTH {
-            return self.op.finish(operation::decode(code::WOULD_DEADLOCK, O::KIND));
+            return self
+                .op
+                .finish(operation::decode(code::WOULD_DEADLOCK, O::KIND));
         }
-        let slot = Arc::new(Slot { filled: Mutex::new(Filled::NotYet), inner: Arc::downgrade(&port.0) });
+        let slot = Arc::new(Slot {
+            filled: Mutex::new(Filled::NotYet),
+            inner: Arc::downgrade(&port.0),
+        });
         let filler = Filler(Arc::clone(&slot));
         self.then(move |output| filler.fill(Filled::Output(output)));
         let open = || matches!(*slot.filled.lock(), Filled::NotYet);
@@ -236,16 +264,23 @@ impl<O: Operation> Initiation<O> {
         let filled = std::mem::replace(&mut *slot.filled.lock(), Filled::Dropped);
         match filled {
             Filled::Output(output) => output,
-            Filled::NotYet | Filled::Dropped => panic!("the proactor was dropped under a thread that waited on it"),
+            Filled::NotYet | Filled::Dropped => {
+                panic!("the proactor was dropped under a thread that waited on it")
+            }
         }
     }
 }
 
 /// Works for the port, or waits for those who do, while `open`.
 fn drive(inner: &Inner, open: &dyn Fn() -> bool) {
-    let bounds = Bounds { until: Some(open), ..Bounds::FOREVER };
+    let bounds = Bounds {
+        until: Some(open),
+        ..Bounds::FOREVER
+    };
     while open() {
-        let nested = Local::with(&inner.home, |local| local.map(|local| inner.help(local, bounds)));
+        let nested = Local::with(&inner.home, |local| {
+            local.map(|local| inner.help(local, bounds))
+        });
         let ran = match nested {
             Some(ran) => ran,
             None => match inner.pool.claim_or(|| !open()) {

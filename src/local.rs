@@ -70,12 +70,16 @@ impl Local {
     /// Enters a piece of work in the books, as this thread.
     #[inline]
     pub(crate) fn created(home: &Home) {
-        Self::with(home, |local| home.ledger.created(local.map(|local| local.index)));
+        Self::with(home, |local| {
+            home.ledger.created(local.map(|local| local.index))
+        });
     }
 
     /// Crosses a piece of work off, as this thread.
     #[inline]
     pub(crate) fn finished(home: &Home) {
-        Self::with(home, |local| home.ledger.finished(local.map(|local| local.index)));
+        Self::with(home, |local| {
+            home.ledger.finished(local.map(|local| local.index))
+        });
     }
 }

@@ -52,13 +52,29 @@ impl ModelPort {
     /// # Panics
     ///
     /// If the strategy refuses.
-    pub fn new(mut dispatcher: Box<dyn Dispatcher>, workers: usize, seats: usize, objects: usize) -> Self {
+    pub fn new(
+        mut dispatcher: Box<dyn Dispatcher>,
+        workers: usize,
+        seats: usize,
+        objects: usize,
+    ) -> Self {
         let workers = std::num::NonZeroUsize::new(workers).expect("a model has workers");
-        dispatcher.attach(Some(workers)).expect("the strategy takes as many");
-        let kernel = Arc::new(Readiness::new(Script::new(seats, seats > 1, objects), Inner::let_go));
-        let knobs = Knobs { workers, ..Knobs::default() };
+        dispatcher
+            .attach(Some(workers))
+            .expect("the strategy takes as many");
+        let kernel = Arc::new(Readiness::new(
+            Script::new(seats, seats > 1, objects),
+            Inner::let_go,
+        ));
+        let knobs = Knobs {
+            workers,
+            ..Knobs::default()
+        };
         let backend = Box::new(Arc::clone(&kernel));
-        Self { port: CompletionPort(Inner::new(backend, dispatcher, knobs)), kernel }
+        Self {
+            port: CompletionPort(Inner::new(backend, dispatcher, knobs)),
+            kernel,
+        }
     }
 
     /// Opens object `number`.
@@ -107,7 +123,10 @@ impl ModelPort {
 
     /// Runs what is ready without waiting.
     pub fn poll(&self) -> usize {
-        self.work_within(Bounds { wait: false, ..Bounds::FOREVER })
+        self.work_within(Bounds {
+            wait: false,
+            ..Bounds::FOREVER
+        })
     }
 
     fn work_within(&self, bounds: Bounds<'_>) -> usize {
@@ -125,10 +144,7 @@ impl ModelPort {
 
     /// Crosses it off again, and wakes everybody if it was the last.
     pub fn cross_off(&self) {
-        self.port.0.home.ledger.finished(None);
-        if self.port.0.home.ledger.is_settled() {
-            self.port.0.sleep.wake_all(&*self.port.0.backend);
-        }
+        self.port.0.cross_off();
     }
 
     /// How many sit, are parked, and search.
@@ -138,7 +154,10 @@ impl ModelPort {
 
     /// Lets the port run again after a stop.
     pub fn restart(&self) {
-        self.port.0.stop.store(false, crate::sync::atomic::Ordering::Release);
+        self.port
+            .0
+            .stop
+            .store(false, crate::sync::atomic::Ordering::Release);
     }
 
     /// Ends the port: drops what is held, uncalled.
@@ -149,7 +168,11 @@ impl ModelPort {
 
 impl ModelObject {
     /// Takes up to `len` units; the handler gets how many.
-    pub fn take(&self, len: usize, handler: impl FnOnce(Result<usize, Error>) + Send + 'static) -> OperationKey {
+    pub fn take(
+        &self,
+        len: usize,
+        handler: impl FnOnce(Result<usize, Error>) + Send + 'static,
+    ) -> OperationKey {
         Initiation::on_object(&self.0, Take(len)).then(handler)
     }
 

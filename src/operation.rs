@@ -118,7 +118,8 @@ pub(crate) fn decode(raw: i64, kind: Kind) -> Result<usize, Error> {
         code::WRITE_ZERO => ErrorKind::WriteZero,
         code::WOULD_DEADLOCK => ErrorKind::WouldDeadlock,
         raw => {
-            return usize::try_from(raw).map_err(|_| Error::os(kind, i32::try_from(-raw).unwrap_or(0)));
+            return usize::try_from(raw)
+                .map_err(|_| Error::os(kind, i32::try_from(-raw).unwrap_or(0)));
         }
     };
     Err(Error::new(what, kind))
@@ -154,7 +155,9 @@ impl Part {
     /// The limit's cell and generation, once.
     #[inline]
     pub(crate) fn take_limit(&self) -> Option<(Ptr, u32)> {
-        self.limit.take().map(|limit| (limit, self.limit_generation.get()))
+        self.limit
+            .take()
+            .map(|limit| (limit, self.limit_generation.get()))
     }
 }
 
@@ -273,7 +276,9 @@ const fn table<S: Body>() -> VTable {
 /// `cell` holds an `OpCell<S>` and is the caller's.
 unsafe fn request<S: Body>(cell: Ptr) -> Request {
     // SAFETY: the caller's promise.
-    unsafe { &mut (*cell.as_ptr().cast::<OpCell<S>>()).body }.op().request()
+    unsafe { &mut (*cell.as_ptr().cast::<OpCell<S>>()).body }
+        .op()
+        .request()
 }
 
 /// # Safety
@@ -281,7 +286,9 @@ unsafe fn request<S: Body>(cell: Ptr) -> Request {
 /// As `request`.
 unsafe fn advance<S: Body>(cell: Ptr, n: usize) -> bool {
     // SAFETY: the caller's promise.
-    unsafe { &mut (*cell.as_ptr().cast::<OpCell<S>>()).body }.op().advance(n)
+    unsafe { &mut (*cell.as_ptr().cast::<OpCell<S>>()).body }
+        .op()
+        .advance(n)
 }
 
 /// Moves the body out and frees the cell, before anything of the body runs.
@@ -355,7 +362,11 @@ unsafe impl Sync for OperationKey {}
 
 impl OperationKey {
     pub(crate) fn of(cell: Ptr, home: &Home) -> Self {
-        Self { cell: cell.cast(), generation: header(cell).generation(), port: home.id }
+        Self {
+            cell: cell.cast(),
+            generation: header(cell).generation(),
+            port: home.id,
+        }
     }
 
     /// The cell and the generation, if the key is of `home`; the cell's header may be looked at while `home` lives.
@@ -366,6 +377,11 @@ impl OperationKey {
 
 impl fmt::Debug for OperationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OperationKey({:x}.{})", self.cell.as_ptr().addr(), self.generation)
+        write!(
+            f,
+            "OperationKey({:x}.{})",
+            self.cell.as_ptr().addr(),
+            self.generation
+        )
     }
 }

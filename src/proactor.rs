@@ -55,7 +55,11 @@ impl Builder {
     pub fn build(self) -> Result<Proactor, BuildError> {
         let checked = self.check()?;
         let backend = crate::backend::make(checked.backend, Inner::let_go)?;
-        Ok(Proactor::over(CompletionPort(Inner::new(backend, checked.dispatcher, checked.knobs))))
+        Ok(Proactor::over(CompletionPort(Inner::new(
+            backend,
+            checked.dispatcher,
+            checked.knobs,
+        ))))
     }
 }
 
@@ -77,13 +81,7 @@ pub struct WorkGuard {
 
 impl Drop for WorkGuard {
     fn drop(&mut self) {
-        let inner = &*self.port.0;
-        inner.home.ledger.finished(None);
-        // It may have been the last that was outstanding, and everybody asleep.
-        if inner.home.ledger.is_settled() {
-            inner.sleep.wake_all(&*inner.backend);
-            inner.pool.call_guests();
-        }
+        self.port.0.cross_off();
     }
 }
 
@@ -127,7 +125,10 @@ impl Proactor {
     }
 
     pub(crate) fn over(port: CompletionPort) -> Self {
-        Self { port, background: Mutex::new(Background::default()) }
+        Self {
+            port,
+            background: Mutex::new(Background::default()),
+        }
     }
 
     /// The port: a cheap clone of it goes wherever operations are initiated.
@@ -158,7 +159,10 @@ impl Proactor {
         }
         let mine = match inner.pool.claim() {
             Some(place) => place,
-            None => match inner.pool.claim_or(|| inner.is_stopped() || inner.home.ledger.is_settled()) {
+            None => match inner
+                .pool
+                .claim_or(|| inner.is_stopped() || inner.home.ledger.is_settled())
+            {
                 Some(place) => place,
                 None => return 0,
             },
@@ -178,7 +182,10 @@ impl Proactor {
     ///
     /// As [`run`](Self::run).
     pub fn run_one(&self) -> usize {
-        self.run_here(Bounds { limit: 1, ..Bounds::FOREVER })
+        self.run_here(Bounds {
+            limit: 1,
+            ..Bounds::FOREVER
+        })
     }
 
     /// Runs handlers on this thread for that long, or until none is outstanding, or `stop`.
@@ -196,7 +203,10 @@ impl Proactor {
     ///
     /// As [`run`](Self::run).
     pub fn run_until(&self, deadline: Instant) -> usize {
-        self.run_here(Bounds { deadline: Some(deadline), ..Bounds::FOREVER })
+        self.run_here(Bounds {
+            deadline: Some(deadline),
+            ..Bounds::FOREVER
+        })
     }
 
     /// Runs what is ready, on this thread, without waiting.
@@ -205,7 +215,10 @@ impl Proactor {
     ///
     /// As [`run`](Self::run).
     pub fn poll(&self) -> usize {
-        self.run_here(Bounds { wait: false, ..Bounds::FOREVER })
+        self.run_here(Bounds {
+            wait: false,
+            ..Bounds::FOREVER
+        })
     }
 
     /// Runs at most one handler that is ready, on this thread, without waiting.
@@ -214,17 +227,27 @@ impl Proactor {
     ///
     /// As [`run`](Self::run).
     pub fn poll_one(&self) -> usize {
-        self.run_here(Bounds { wait: false, limit: 1, ..Bounds::FOREVER })
+        self.run_here(Bounds {
+            wait: false,
+            limit: 1,
+            ..Bounds::FOREVER
+        })
     }
 
     /// On this thread: nested if it is a worker already, else at a place of its own, for which it waits as long as it may.
     fn run_here(&self, bounds: Bounds<'_>) -> usize {
         let inner = self.inner();
         let help = |local: &Local| {
-            if local.depth.get() < WAIT_DEPTH { inner.help(local, bounds) } else { Ran::default() }
+            if local.depth.get() < WAIT_DEPTH {
+                inner.help(local, bounds)
+            } else {
+                Ran::default()
+            }
         };
         let nested = Local::with(&inner.home, |local| local.map(help));
-        let ran = nested.or_else(|| inner.pool.claim().map(|place| inner.work(&place, bounds))).unwrap_or_default();
+        let ran = nested
+            .or_else(|| inner.pool.claim().map(|place| inner.work(&place, bounds)))
+            .unwrap_or_default();
         if let Some(panic) = ran.panic {
             resume_unwind(panic);
         }
@@ -281,7 +304,9 @@ impl Proactor {
     /// Work that is outstanding for as long as the guard lives: `run` does not return meanwhile.
     pub fn guard(&self) -> WorkGuard {
         self.inner().home.ledger.created(None);
-        WorkGuard { port: self.port.clone() }
+        WorkGuard {
+            port: self.port.clone(),
+        }
     }
 
     /// Ends everything: runs handlers until nothing is outstanding or `deadline`, then closes the port, which cancels what is left,
@@ -303,7 +328,11 @@ impl Proactor {
         if let Some(panic) = self.join() {
             resume_unwind(panic);
         }
-        ShutdownReport { ran, cancelled, left }
+        ShutdownReport {
+            ran,
+            cancelled,
+            left,
+        }
     }
 
     /// Has everything run until nothing is outstanding or `deadline`.
@@ -314,7 +343,9 @@ impl Proactor {
             if inner.pool.busy() < inner.pool.knobs.workers.get() {
                 ran += self.run_until(deadline);
             } else {
-                inner.pool.await_change_until(deadline, || inner.home.ledger.is_settled() || inner.is_stopped());
+                inner.pool.await_change_until(deadline, || {
+                    inner.home.ledger.is_settled() || inner.is_stopped()
+                });
             }
         }
         ran
@@ -324,7 +355,10 @@ impl Proactor {
     fn join(&self) -> Option<Box<dyn Any + Send>> {
         let (threads, guard) = {
             let mut background = self.background.lock();
-            (std::mem::take(&mut background.threads), background.guard.take())
+            (
+                std::mem::take(&mut background.threads),
+                background.guard.take(),
+            )
         };
         drop(guard);
         self.inner().pool.set_ending(true);
@@ -414,7 +448,9 @@ fn in_background(inner: &Inner) -> Option<Box<dyn Any + Send>> {
         }
         // Stopped, perhaps to be restarted; or out of work, though the guard held: shutdown has let go of it.
         let may_work = || !inner.is_stopped() && !inner.home.ledger.is_settled();
-        inner.pool.await_change(|| inner.pool.is_ending() || may_work());
+        inner
+            .pool
+            .await_change(|| inner.pool.is_ending() || may_work());
     }
     None
 }
@@ -430,12 +466,17 @@ fn run_all(inner: &Inner, mine: Place<'_>, others: Vec<Place<'_>>) -> Ran {
                 .into_iter()
                 // A thread that the system refuses is done without: this one is enough to run everything.
                 .filter_map(|place| {
-                    named(inner, place.index).spawn_scoped(scope, move || hooked(inner, &place)).ok()
+                    named(inner, place.index)
+                        .spawn_scoped(scope, move || hooked(inner, &place))
+                        .ok()
                 })
                 .collect();
             let mut total = hooked(inner, &mine);
             for thread in threads {
-                let ran = thread.join().unwrap_or_else(|panic| Ran { handlers: 0, panic: Some(panic) });
+                let ran = thread.join().unwrap_or_else(|panic| Ran {
+                    handlers: 0,
+                    panic: Some(panic),
+                });
                 total.handlers += ran.handlers;
                 total.panic = total.panic.or(ran.panic);
             }
@@ -474,6 +515,9 @@ impl Drop for Proactor {
 
 impl fmt::Debug for Proactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Proactor").field("port", &self.port).field("stopped", &self.stopped()).finish()
+        f.debug_struct("Proactor")
+            .field("port", &self.port)
+            .field("stopped", &self.stopped())
+            .finish()
     }
 }

@@ -23,7 +23,10 @@ unsafe impl Send for List {}
 
 impl List {
     pub(crate) const fn new() -> Self {
-        Self { head: Cell::new(ptr::null_mut()), tail: Cell::new(ptr::null_mut()) }
+        Self {
+            head: Cell::new(ptr::null_mut()),
+            tail: Cell::new(ptr::null_mut()),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -42,7 +45,9 @@ impl List {
 
     pub(crate) fn push_front(&self, completion: Completion) {
         let cell = completion.into_ptr();
-        header(cell).next.store(self.head.replace(cell.as_ptr()), Ordering::Relaxed);
+        header(cell)
+            .next
+            .store(self.head.replace(cell.as_ptr()), Ordering::Relaxed);
         if self.tail.get().is_null() {
             self.tail.set(cell.as_ptr());
         }
@@ -100,7 +105,11 @@ impl Drop for List {
 
 impl fmt::Debug for List {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_empty() { "List(empty)" } else { "List(..)" })
+        f.write_str(if self.is_empty() {
+            "List(empty)"
+        } else {
+            "List(..)"
+        })
     }
 }
 
@@ -130,7 +139,10 @@ impl Injector {
     pub fn new() -> Self {
         Self {
             inbox: CachePadded::new(AtomicPtr::new(ptr::null_mut())),
-            out: CachePadded::new(Out { list: Mutex::new(List::new()), len: AtomicUsize::new(0) }),
+            out: CachePadded::new(Out {
+                list: Mutex::new(List::new()),
+                len: AtomicUsize::new(0),
+            }),
         }
     }
 
@@ -139,10 +151,17 @@ impl Injector {
         let cell = completion.into_ptr();
         let mut top = self.inbox.load(Ordering::Relaxed);
         // Release publishes the body; the other half is the Acquire of `take_inbox`.
-        let order = if mutant("injector-push-relaxed") { Ordering::Relaxed } else { Ordering::Release };
+        let order = if mutant("injector-push-relaxed") {
+            Ordering::Relaxed
+        } else {
+            Ordering::Release
+        };
         loop {
             header(cell).next.store(top, Ordering::Relaxed);
-            match self.inbox.compare_exchange_weak(top, cell.as_ptr(), order, Ordering::Relaxed) {
+            match self
+                .inbox
+                .compare_exchange_weak(top, cell.as_ptr(), order, Ordering::Relaxed)
+            {
                 Ok(_) => return,
                 Err(now) => top = now,
             }
@@ -166,7 +185,9 @@ impl Injector {
         }
         let taken = self.take_inbox(&list);
         let first = list.pop_front();
-        self.out.len.store(taken.saturating_sub(1), Ordering::Release);
+        self.out
+            .len
+            .store(taken.saturating_sub(1), Ordering::Release);
         first
     }
 
@@ -206,6 +227,8 @@ impl Drop for Injector {
 
 impl fmt::Debug for Injector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Injector").field("is_empty", &self.is_empty()).finish()
+        f.debug_struct("Injector")
+            .field("is_empty", &self.is_empty())
+            .finish()
     }
 }

@@ -166,7 +166,9 @@ mod imp {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+            self.0
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
         }
     }
 
@@ -185,7 +187,9 @@ mod imp {
                 loom::thread::yield_now();
                 return guard;
             }
-            self.0.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner())
+            self.0
+                .wait(guard)
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
         }
 
         /// Time is the model's: the wait times out at once while scripted ticks are left, and is untimed after.

@@ -64,13 +64,23 @@ impl CompletionPort {
 
     /// As [`sleep`](Self::sleep), to an instant. One that is past ends as soon as somebody looks.
     pub fn sleep_until(&self, at: Instant) -> Initiation<Sleep> {
-        Initiation::timer(self.clone(), at, Sleep { node: Node::new(std::ptr::null_mut()) })
+        Initiation::timer(
+            self.clone(),
+            at,
+            Sleep {
+                node: Node::new(std::ptr::null_mut()),
+            },
+        )
     }
 
     /// Ticks of a fixed rhythm: see [`Interval`]. A period of zero is taken as a millisecond.
     pub fn interval(&self, period: Duration) -> Interval {
         let period = period.max(Duration::from_millis(1));
-        Interval { port: self.clone(), period, next: from_now(period) }
+        Interval {
+            port: self.clone(),
+            period,
+            next: from_now(period),
+        }
     }
 }
 

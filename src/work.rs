@@ -50,7 +50,11 @@ impl Ledger {
     /// Acquire in [`is_settled`](Self::is_settled).
     #[inline]
     pub(crate) fn finished(&self, worker: Option<usize>) {
-        let order = if mutant("work-finish-relaxed") { Ordering::Relaxed } else { Ordering::Release };
+        let order = if mutant("work-finish-relaxed") {
+            Ordering::Relaxed
+        } else {
+            Ordering::Release
+        };
         match worker {
             Some(index) => {
                 let mine = &self.workers[index].finished;
@@ -81,13 +85,17 @@ impl Ledger {
     /// How much is outstanding; a snapshot, exact when nobody creates or finishes meanwhile.
     pub(crate) fn outstanding(&self) -> usize {
         let finished = self.sum(|counters| &counters.finished);
-        self.sum(|counters| &counters.created).wrapping_sub(finished)
+        self.sum(|counters| &counters.created)
+            .wrapping_sub(finished)
     }
 
     fn sum(&self, which: impl Fn(&Counters) -> &AtomicUsize) -> usize {
         self.workers
             .iter()
             .map(|worker| which(worker).load(Ordering::Acquire))
-            .fold(which(&self.shared).load(Ordering::Acquire), usize::wrapping_add)
+            .fold(
+                which(&self.shared).load(Ordering::Acquire),
+                usize::wrapping_add,
+            )
     }
 }

@@ -17,41 +17,66 @@ fn workers(port: &ModelPort, count: usize) -> Vec<JoinHandle<usize>> {
         .collect()
 }
 
-/// Three workers under a guard; one thread posts and stops. All return, and the post was run or is still there.
+/// Three workers under a guard; a handler posts and stops. All return, and the post was run or is still there.
 fn stop_against_post(seen: &Seen) {
     let port = port(Strategy::LeaderFollowers, 3, 1, 0);
     port.enter();
-    let others = workers(&port, 3);
-    port.port.post(|| ());
-    port.port.stop();
-    let mut ran = 0;
+    port.port.post({
+        let port = port.clone();
+        move || {
+            port.port.post(|| ());
+            port.port.stop();
+        }
+    });
+    let others = workers(&port, 2);
+    let mut ran = port.work();
     for other in others {
         ran += other.join().expect("the worker returns");
     }
-    seen.saw(if ran == 1 {
+    seen.saw(if ran == 2 {
         "run before the stop"
     } else {
         "kept over the stop"
     });
     port.cross_off();
     port.restart();
-    assert_eq!(port.work(), 1 - ran, "what was kept runs after a restart");
+    assert_eq!(port.work(), 2 - ran, "what was kept runs after a restart");
 }
 
 #[test]
 fn stop_ends_every_worker_and_loses_no_post() {
-    model_at(2, "stop_ends_every_worker_and_loses_no_post",
+    model(
+        "stop_ends_every_worker_and_loses_no_post",
         &["run before the stop", "kept over the stop"],
         stop_against_post,
     );
 }
 
+/// One sits and two are parked when the stop comes from outside: all are told.
+fn stop_against_parked(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 3, 1, 0);
+    port.enter();
+    let others = workers(&port, 3);
+    port.port.stop();
+    for other in others {
+        assert_eq!(other.join().expect("the worker returns"), 0);
+    }
+    seen.saw("all returned");
+    port.cross_off();
+}
+
+#[test]
+fn stop_reaches_every_parked_worker() {
+    model(
+        "stop_reaches_every_parked_worker",
+        &["all returned"],
+        stop_against_parked,
+    );
+}
+
 #[test]
 fn mutant_stop_wakes_one_parked_worker() {
-    kills(
-        "wake-all-wakes-one",
-        "stop_ends_every_worker_and_loses_no_post",
-    );
+    kills("wake-all-wakes-one", "stop_reaches_every_parked_worker");
 }
 
 /// Two sit and one is parked when the stop comes: the bell wakes one sitter, and that one the next.
@@ -81,9 +106,41 @@ fn mutant_stop_is_not_passed_on() {
     kills("stop-not-passed-on", "stop_is_passed_on_from_seat_to_seat");
 }
 
-/// Four workers, one piece of work that makes another: nobody goes home before the last is done, and then all do.
-fn last_work_against_new_work(seen: &Seen) {
+/// Four workers, one of them in the seat, the others parked or not yet; the last work is done outside: all go home.
+fn last_work_and_four_workers(seen: &Seen) {
     let port = port(Strategy::LeaderFollowers, 4, 1, 0);
+    port.enter();
+    let others = workers(&port, 4);
+    port.cross_off();
+    for other in others {
+        assert_eq!(other.join().expect("the worker returns"), 0);
+    }
+    assert_eq!(
+        port.census(),
+        (0, 0, 0),
+        "somebody still sits, is parked or searches"
+    );
+    seen.saw(if port.rings() > 0 {
+        "told while one sat"
+    } else {
+        "seen by themselves"
+    });
+}
+
+#[test]
+fn the_last_work_ends_all_four_workers() {
+    let outcomes = ["told while one sat", "seen by themselves"];
+    model_at(
+        1,
+        "the_last_work_ends_all_four_workers",
+        &outcomes,
+        last_work_and_four_workers,
+    );
+}
+
+/// The last work makes new work as it ends: nobody goes home before that is done.
+fn last_work_against_new_work(seen: &Seen) {
+    let port = port(Strategy::WorkStealing, 2, 2, 0);
     let done = Arc::new(AtomicUsize::new(0));
     port.port.post({
         let (port, done) = (port.clone(), done.clone());
@@ -93,15 +150,17 @@ fn last_work_against_new_work(seen: &Seen) {
             });
         }
     });
-    let others = workers(&port, 3);
+    let others = workers(&port, 1);
     let mut ran = vec![port.work()];
     ran.extend(
         others
             .into_iter()
             .map(|other| other.join().expect("the worker returns")),
     );
-    assert_eq!(ran.iter().sum::<usize>(), 2);
-    assert_eq!(done.load(Ordering::Acquire), 1);
+    assert_eq!(
+        (ran.iter().sum::<usize>(), done.load(Ordering::Acquire)),
+        (2, 1)
+    );
     seen.saw(if ran.contains(&2) {
         "one ran both"
     } else {
@@ -110,14 +169,23 @@ fn last_work_against_new_work(seen: &Seen) {
 }
 
 #[test]
-fn the_last_work_ends_all_four_workers() {
-    model_at(2, "the_last_work_ends_all_four_workers",
+fn nobody_goes_home_before_the_last_work_of_the_last_work() {
+    model(
+        "nobody_goes_home_early",
         &["one ran both", "two ran one each"],
         last_work_against_new_work,
     );
 }
 
 #[test]
-fn mutant_the_end_wakes_one_worker() {
-    kills("wake-all-wakes-one", "the_last_work_ends_all_four_workers");
+fn mutant_the_end_of_a_guard_wakes_nobody() {
+    kills("guard-wakes-nobody", "the_last_work_ends_all_four_workers");
+}
+
+#[test]
+fn mutant_the_end_wakes_nobody() {
+    kills(
+        "end-wakes-nobody",
+        "nobody_goes_home_before_the_last_work_of_the_last_work",
+    );
 }

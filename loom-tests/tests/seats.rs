@@ -121,8 +121,7 @@ fn two_handlers_wait_for_a_third(seen: &Seen) {
 
 #[test]
 fn whoever_leaves_the_last_seat_promotes() {
-    model_at(
-        1,
+    model(
         "whoever_leaves_the_last_seat_promotes",
         &["all three ran"],
         two_handlers_wait_for_a_third,

@@ -45,7 +45,12 @@ impl Epoll {
             u64::try_from(now.tv_sec).unwrap_or(0),
             u32::try_from(now.tv_nsec).unwrap_or(0),
         );
-        let own = Self { poller, bell, timer, epoch: (Instant::now(), reading) };
+        let own = Self {
+            poller,
+            bell,
+            timer,
+            epoch: (Instant::now(), reading),
+        };
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&own.poller, &own.bell, data(ObjectId::NOTIFY), flags)?;
         epoll::add(&own.poller, &own.timer, data(ObjectId::TIMER), flags)?;
@@ -77,7 +82,14 @@ impl Demux for Epoll {
         true
     }
 
-    fn arm(&self, fd: &Fd, object: ObjectId, _read: bool, _write: bool, _again: bool) -> io::Result<()> {
+    fn arm(
+        &self,
+        fd: &Fd,
+        object: ObjectId,
+        _read: bool,
+        _write: bool,
+        _again: bool,
+    ) -> io::Result<()> {
         use epoll::EventFlags as Flags;
         let flags = Flags::IN | Flags::OUT | Flags::RDHUP | Flags::PRI | Flags::ET;
         Ok(epoll::add(&self.poller, fd, data(object), flags)?)
@@ -88,12 +100,21 @@ impl Demux for Epoll {
         let _ = epoll::delete(&self.poller, fd);
     }
 
-    fn wait(&self, events: &mut Events, deadline: Option<Instant>, sink: &mut dyn Sink) -> io::Result<Woken> {
+    fn wait(
+        &self,
+        events: &mut Events,
+        deadline: Option<Instant>,
+        sink: &mut dyn Sink,
+    ) -> io::Result<Woken> {
         let timeout = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
         let buffer = &mut events.epoll;
         buffer.clear();
         buffer.reserve(events.batch.get());
-        match epoll::wait(&self.poller, rustix::buffer::spare_capacity(buffer), timeout.as_ref()) {
+        match epoll::wait(
+            &self.poller,
+            rustix::buffer::spare_capacity(buffer),
+            timeout.as_ref(),
+        ) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(Woken::default()),
             Err(errno) => return Err(errno.into()),
@@ -111,7 +132,14 @@ impl Demux for Epoll {
                     let hang_up = broken || flags.contains(Flags::RDHUP);
                     let read = hang_up || flags.intersects(Flags::IN | Flags::PRI);
                     let write = broken || flags.contains(Flags::OUT);
-                    sink.ready(object, Ready { read, write, hang_up });
+                    sink.ready(
+                        object,
+                        Ready {
+                            read,
+                            write,
+                            hang_up,
+                        },
+                    );
                 }
             }
         }
@@ -128,7 +156,10 @@ impl Demux for Epoll {
             let (epoch, reading) = self.epoch;
             (reading + at.saturating_duration_since(epoch)).max(Duration::from_nanos(1))
         });
-        let timer = Itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(value) };
+        let timer = Itimerspec {
+            it_interval: timespec(Duration::ZERO),
+            it_value: timespec(value),
+        };
         // Cannot fail: the descriptor is a timer, and the time is normalised.
         let _ = rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &timer);
     }

@@ -20,7 +20,11 @@ mod perform;
 #[cfg(not(proactor_loom))]
 pub(crate) mod portable;
 
-#[cfg(all(target_os = "linux", not(polling_test_poll_backend), not(proactor_loom)))]
+#[cfg(all(
+    target_os = "linux",
+    not(polling_test_poll_backend),
+    not(proactor_loom)
+))]
 pub(crate) mod epoll;
 
 #[cfg(proactor_loom)]
@@ -82,7 +86,8 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     /// Gives up one reference to `entry`. With the last, the entry lets its owner go and is vacant.
     fn release(&self, entry: EntryRef);
     /// Waits until something is due, somebody notifies, the timer expires, or `deadline`. At most `seats` at once.
-    fn wait(&self, events: &mut Events, due: &List, deadline: Option<Instant>) -> io::Result<Woken>;
+    fn wait(&self, events: &mut Events, due: &List, deadline: Option<Instant>)
+    -> io::Result<Woken>;
     /// Wakes one thread in `wait`, or the next to come.
     fn notify(&self);
     /// When the port's timer expires next. Called under the timers' lock.
@@ -125,7 +130,12 @@ impl<B: Backend> Backend for crate::sync::Arc<B> {
     fn release(&self, entry: EntryRef) {
         (**self).release(entry);
     }
-    fn wait(&self, events: &mut Events, due: &List, deadline: Option<Instant>) -> io::Result<Woken> {
+    fn wait(
+        &self,
+        events: &mut Events,
+        due: &List,
+        deadline: Option<Instant>,
+    ) -> io::Result<Woken> {
         (**self).wait(events, due, deadline)
     }
     fn notify(&self) {
@@ -163,11 +173,23 @@ pub(crate) trait Demux: Send + Sync + fmt::Debug + 'static {
     /// Whether a short read means that an event will follow, whatever comes, the end of file included.
     fn short_read_drains(&self) -> bool;
     /// Registers, or with `again` changes, the interest in `fd`. With `edge`, in both directions, once.
-    fn arm(&self, fd: &Fd, object: ObjectId, read: bool, write: bool, again: bool) -> io::Result<()>;
+    fn arm(
+        &self,
+        fd: &Fd,
+        object: ObjectId,
+        read: bool,
+        write: bool,
+        again: bool,
+    ) -> io::Result<()>;
     /// Forgets `fd`, which is about to be closed.
     fn disarm(&self, fd: &Fd);
     /// Waits, and reports each event.
-    fn wait(&self, events: &mut Events, deadline: Option<Instant>, sink: &mut dyn Sink) -> io::Result<Woken>;
+    fn wait(
+        &self,
+        events: &mut Events,
+        deadline: Option<Instant>,
+        sink: &mut dyn Sink,
+    ) -> io::Result<Woken>;
     fn notify(&self);
     fn set_timer(&self, at: Option<Instant>);
     /// Does what `request` says, without blocking: the number, or the negated `errno`.
@@ -184,7 +206,11 @@ pub(crate) const WOULD_BLOCK: i64 = -11;
 
 /// A thread's room for events, made when it first waits.
 pub(crate) struct Events {
-    #[cfg(all(target_os = "linux", not(polling_test_poll_backend), not(proactor_loom)))]
+    #[cfg(all(
+        target_os = "linux",
+        not(polling_test_poll_backend),
+        not(proactor_loom)
+    ))]
     pub(crate) epoll: Vec<rustix::event::epoll::Event>,
     #[cfg(not(proactor_loom))]
     pub(crate) portable: Option<polling::Events>,
@@ -194,7 +220,11 @@ pub(crate) struct Events {
 impl Events {
     pub(crate) fn new(batch: std::num::NonZeroUsize) -> Self {
         Self {
-            #[cfg(all(target_os = "linux", not(polling_test_poll_backend), not(proactor_loom)))]
+            #[cfg(all(
+                target_os = "linux",
+                not(polling_test_poll_backend),
+                not(proactor_loom)
+            ))]
             epoll: Vec::new(),
             #[cfg(not(proactor_loom))]
             portable: None,
@@ -235,7 +265,11 @@ pub struct ParseBackendError(String);
 
 impl fmt::Display for ParseBackendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown backend `{}`: it is one of auto, portable", self.0)
+        write!(
+            f,
+            "unknown backend `{}`: it is one of auto, portable",
+            self.0
+        )
     }
 }
 

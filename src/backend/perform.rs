@@ -43,8 +43,11 @@ unsafe fn call(fd: &Fd, request: Request) -> Result<usize, Errno> {
         Request::Read { len: 0, .. } | Request::Write { len: 0, .. } => Ok(0),
         Request::Read { ptr, len } => {
             // SAFETY: the caller's promise.
-            let room = unsafe { std::slice::from_raw_parts_mut(ptr.cast::<MaybeUninit<u8>>(), len) };
-            retry(|| rustix::net::recv(borrowed, &mut *room, RecvFlags::empty()).map(|(_, count)| count))
+            let room =
+                unsafe { std::slice::from_raw_parts_mut(ptr.cast::<MaybeUninit<u8>>(), len) };
+            retry(|| {
+                rustix::net::recv(borrowed, &mut *room, RecvFlags::empty()).map(|(_, count)| count)
+            })
         }
         Request::Write { ptr, len } => {
             // SAFETY: the caller's promise.
@@ -113,13 +116,18 @@ unsafe fn write_vectored(fd: &Fd, parts: &mut dyn Parts) -> Result<usize, Errno>
     if count == 0 {
         return Ok(0);
     }
-    retry(|| fd.send_vectored(&slices[..count]).map_err(|error| errno(&error)))
+    retry(|| {
+        fd.send_vectored(&slices[..count])
+            .map_err(|error| errno(&error))
+    })
 }
 
 fn accept(fd: &Fd, peer: &mut Option<std::net::SocketAddr>) -> Result<usize, Errno> {
     retry(|| {
         let (socket, address) = fd.accept().map_err(|error| errno(&error))?;
-        socket.set_nonblocking(true).map_err(|error| errno(&error))?;
+        socket
+            .set_nonblocking(true)
+            .map_err(|error| errno(&error))?;
         *peer = address.as_socket();
         Ok(usize::try_from(socket.into_raw_fd()).unwrap_or(0))
     })

@@ -71,7 +71,14 @@ impl Demux for Portable {
         false
     }
 
-    fn arm(&self, fd: &Fd, object: ObjectId, read: bool, write: bool, again: bool) -> io::Result<()> {
+    fn arm(
+        &self,
+        fd: &Fd,
+        object: ObjectId,
+        read: bool,
+        write: bool,
+        again: bool,
+    ) -> io::Result<()> {
         let (event, mode) = if self.edge {
             (self.event(object, true, true), PollMode::Edge)
         } else {
@@ -89,7 +96,12 @@ impl Demux for Portable {
         let _ = self.poller.delete(fd);
     }
 
-    fn wait(&self, events: &mut Events, deadline: Option<Instant>, sink: &mut dyn Sink) -> io::Result<Woken> {
+    fn wait(
+        &self,
+        events: &mut Events,
+        deadline: Option<Instant>,
+        sink: &mut dyn Sink,
+    ) -> io::Result<Woken> {
         let own = deadline.map_or(NEVER, |at| self.nanos(at));
         let mut until = own.min(self.timer.load(Ordering::Relaxed));
         // Who sets an earlier timer stores it, fences, and looks here; we store, fence, and look there.
@@ -104,7 +116,18 @@ impl Demux for Portable {
         self.asleep_until.store(0, Ordering::Relaxed);
         match waited {
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Woken::default()),
+            // `polling`'s `poll` backend says would-block when a change of its list and a notification cross.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+                ) =>
+            {
+                return Ok(Woken {
+                    notified: true,
+                    ..Woken::default()
+                });
+            }
             Err(error) => return Err(error),
         }
         for event in room.iter() {
@@ -119,7 +142,11 @@ impl Demux for Portable {
         let timer = self.timer.load(Ordering::Relaxed);
         // `polling` does not tell that it was notified: an empty wait may have been.
         let timer = timer != NEVER && timer <= self.nanos(Instant::now());
-        Ok(Woken { notified: true, timer, due: 0 })
+        Ok(Woken {
+            notified: true,
+            timer,
+            due: 0,
+        })
     }
 
     fn notify(&self) {

@@ -79,7 +79,11 @@ fn is_nothing(request: Request) -> bool {
 
 impl<D: Demux> Readiness<D> {
     pub(crate) fn new(demux: D, let_go: fn(*const ())) -> Self {
-        Self { demux, registry: Registry::new(), let_go }
+        Self {
+            demux,
+            registry: Registry::new(),
+            let_go,
+        }
     }
 
     /// The kernel, for the model that plays it.
@@ -138,7 +142,15 @@ impl<D: Demux> Readiness<D> {
         let tick = unsafe { part(cell) }.tick.get();
         // SAFETY: as above; its result is open.
         let done = unsafe { operation::complete(cell, raw) };
-        Outcome { done: Some(done), hold: Some(Hold { entry, way, tick, drained }) }
+        Outcome {
+            done: Some(done),
+            hold: Some(Hold {
+                entry,
+                way,
+                tick,
+                drained,
+            }),
+        }
     }
 
     /// Makes an operation that would block wait, in front, unless something happened since its attempt began.
@@ -150,7 +162,9 @@ impl<D: Demux> Readiness<D> {
             return PutBack::AttemptAgain;
         }
         // A canceller that looked before us did not find it waiting: its request is ours to see.
-        if let Some(raw) = cancelled(header(cell).phase()).filter(|_| !mutant("cancel-unseen-at-put-back")) {
+        if let Some(raw) =
+            cancelled(header(cell).phase()).filter(|_| !mutant("cancel-unseen-at-put-back"))
+        {
             return PutBack::Ends(raw);
         }
         if direction.closed {
@@ -162,7 +176,9 @@ impl<D: Demux> Readiness<D> {
         direction.ready = false;
         direction.current = None;
         // SAFETY: the cell is ours, and goes to the direction's queue as its owner.
-        direction.queue.push_front(unsafe { Completion::from_ptr(cell) });
+        direction
+            .queue
+            .push_front(unsafe { Completion::from_ptr(cell) });
         PutBack::Waits
     }
 
@@ -178,12 +194,16 @@ impl<D: Demux> Readiness<D> {
         interest.read |= way == Way::Read;
         interest.write |= way == Way::Write;
         // SAFETY: the caller holds the direction.
-        let Some(fd) = (unsafe { entry.fd() }) else { return Err(code::CLOSED) };
+        let Some(fd) = (unsafe { entry.fd() }) else {
+            return Err(code::CLOSED);
+        };
         let (read, write) = (interest.read, interest.write);
-        self.demux.arm(fd, entry.id(), read, write, before.registered).map_err(|error| {
-            *interest = before;
-            -i64::from(error.raw_os_error().unwrap_or(0))
-        })
+        self.demux
+            .arm(fd, entry.id(), read, write, before.registered)
+            .map_err(|error| {
+                *interest = before;
+                -i64::from(error.raw_os_error().unwrap_or(0))
+            })
     }
 
     /// Gives back one share of the close; the last one closes the descriptor.
@@ -229,23 +249,35 @@ impl<D: Demux> Backend for Readiness<D> {
     }
 
     fn open(&self, fd: Fd, owner: *const ()) -> io::Result<EntryRef> {
-        self.registry.occupy(fd, owner).ok_or_else(|| io::Error::from_raw_os_error(24))
+        self.registry
+            .occupy(fd, owner)
+            .ok_or_else(|| io::Error::from_raw_os_error(24))
     }
 
     fn submit(&self, cell: Ptr, entry: EntryRef) -> Outcome {
         let mut direction = entry.direction(way(header(cell).vtable().kind));
         // A time limit may have passed before the operation came here; nobody will look for it again.
-        let over = if direction.closed { Some(code::CLOSED) } else { cancelled(header(cell).phase()) };
+        let over = if direction.closed {
+            Some(code::CLOSED)
+        } else {
+            cancelled(header(cell).phase())
+        };
         if let Some(raw) = over {
             drop(direction);
             // SAFETY: the cell is the caller's, who gave it to us; its result is open.
-            return Outcome { done: Some(unsafe { operation::complete(cell, raw) }), hold: None };
+            return Outcome {
+                done: Some(unsafe { operation::complete(cell, raw) }),
+                hold: None,
+            };
         }
         // SAFETY: an operation's cell, ours, which stays where it is.
-        let can_end = || direction.ready || is_nothing(unsafe { (header(cell).vtable().request)(cell) });
+        let can_end =
+            || direction.ready || is_nothing(unsafe { (header(cell).vtable().request)(cell) });
         if direction.current.is_some() || !direction.queue.is_empty() || !can_end() {
             // SAFETY: the cell goes to the direction's queue as its owner.
-            direction.queue.push_back(unsafe { Completion::from_ptr(cell) });
+            direction
+                .queue
+                .push_back(unsafe { Completion::from_ptr(cell) });
             return Outcome::default();
         }
         direction.current = Some(cell);
@@ -285,9 +317,12 @@ impl<D: Demux> Backend for Readiness<D> {
         let entry = self.registry.get(object.index())?;
         let is_it = |waiting: Ptr| {
             waiting == cell
-                && (header(cell).is(generation, phase::CANCEL) || header(cell).is(generation, phase::TIMEOUT))
+                && (header(cell).is(generation, phase::CANCEL)
+                    || header(cell).is(generation, phase::TIMEOUT))
         };
-        let found = [Way::Read, Way::Write].into_iter().find_map(|way| entry.direction(way).queue.remove(is_it))?;
+        let found = [Way::Read, Way::Write]
+            .into_iter()
+            .find_map(|way| entry.direction(way).queue.remove(is_it))?;
         let cell = found.into_ptr();
         let raw = cancelled(header(cell).phase()).unwrap_or(code::CANCELLED);
         // SAFETY: it was the queue's, and is ours now; its result is open.
@@ -336,8 +371,17 @@ impl<D: Demux> Backend for Readiness<D> {
         }
     }
 
-    fn wait(&self, events: &mut Events, due: &List, deadline: Option<Instant>) -> io::Result<Woken> {
-        let mut reaper = Reaper { backend: self, due, count: 0 };
+    fn wait(
+        &self,
+        events: &mut Events,
+        due: &List,
+        deadline: Option<Instant>,
+    ) -> io::Result<Woken> {
+        let mut reaper = Reaper {
+            backend: self,
+            due,
+            count: 0,
+        };
         let mut woken = self.demux.wait(events, deadline, &mut reaper)?;
         woken.due = reaper.count;
         Ok(woken)
@@ -407,7 +451,9 @@ impl<D: Demux> Reaper<'_, D> {
 
 impl<D: Demux> Sink for Reaper<'_, D> {
     fn ready(&mut self, object: ObjectId, ready: Ready) {
-        let Some(entry) = self.backend.registry.get(object.index()) else { return };
+        let Some(entry) = self.backend.registry.get(object.index()) else {
+            return;
+        };
         if !self.backend.demux.edge() {
             self.rearm(entry, object, ready);
         }

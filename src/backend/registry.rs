@@ -144,7 +144,9 @@ impl Entry {
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry").field("id", &self.id()).finish_non_exhaustive()
+        f.debug_struct("Entry")
+            .field("id", &self.id())
+            .finish_non_exhaustive()
     }
 }
 
@@ -185,7 +187,10 @@ struct Free {
 
 impl Registry {
     pub(crate) fn new() -> Self {
-        Self { pages: [const { OnceLock::new() }; PAGES], free: PlainMutex::new(Free::default()) }
+        Self {
+            pages: [const { OnceLock::new() }; PAGES],
+            free: PlainMutex::new(Free::default()),
+        }
     }
 
     fn locate(index: u32) -> (usize, usize) {
@@ -205,7 +210,10 @@ impl Registry {
     /// A vacant entry, made the home of `fd` with one handle. `None` when there are too many; the descriptor is dropped.
     pub(crate) fn occupy(&self, fd: Fd, owner: *const ()) -> Option<EntryRef> {
         let index = {
-            let mut free = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut free = self
+                .free
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
             match free.indexes.pop() {
                 Some(index) => index,
                 None if free.issued < ObjectId::INDEX_LIMIT => {
@@ -218,7 +226,9 @@ impl Registry {
         let (page, _) = Self::locate(index);
         self.pages.get(page)?.get_or_init(|| {
             let first = FIRST * ((1 << page) - 1);
-            (first..first + (FIRST << page)).map(|at| Entry::vacant(u32::try_from(at).unwrap_or(u32::MAX))).collect()
+            (first..first + (FIRST << page))
+                .map(|at| Entry::vacant(u32::try_from(at).unwrap_or(u32::MAX)))
+                .collect()
         });
         let entry = self.get(index)?;
         // SAFETY: a vacant entry has no handle, no operation and no registration, so nobody else looks at `fd`.
@@ -241,13 +251,20 @@ impl Registry {
     /// Makes the entry vacant again, under the next generation.
     pub(crate) fn vacate(&self, entry: EntryRef) {
         entry.generation.fetch_add(1, Ordering::Release);
-        let mut free = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut free = self
+            .free
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         free.indexes.push(entry.index);
     }
 
     /// Every entry that was ever issued.
     pub(crate) fn all(&self) -> impl Iterator<Item = EntryRef> {
-        let issued = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).issued;
+        let issued = self
+            .free
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .issued;
         (0..issued).filter_map(|index| self.get(index))
     }
 }
@@ -257,7 +274,6 @@ impl fmt::Debug for Registry {
         f.debug_struct("Registry").finish_non_exhaustive()
     }
 }
-
 
 #[cfg(all(test, not(proactor_loom)))]
 mod tests {
@@ -298,7 +314,10 @@ mod tests {
         let mut last = (0, usize::MAX);
         for index in 0..10_000 {
             let at = Registry::locate(index);
-            assert!(at == (last.0, last.1.wrapping_add(1)) || at == (last.0 + 1, 0), "{index}: {at:?} after {last:?}");
+            assert!(
+                at == (last.0, last.1.wrapping_add(1)) || at == (last.0 + 1, 0),
+                "{index}: {at:?} after {last:?}"
+            );
             last = at;
         }
     }

@@ -45,8 +45,16 @@ struct Object {
 
 impl Script {
     pub(crate) fn new(seats: usize, edge: bool, objects: usize) -> Self {
-        let kernel = Kernel { objects: vec![Object::default(); objects], ..Kernel::default() };
-        Self { kernel: Mutex::new(kernel), changed: Condvar::new(), seats, edge }
+        let kernel = Kernel {
+            objects: vec![Object::default(); objects],
+            ..Kernel::default()
+        };
+        Self {
+            kernel: Mutex::new(kernel),
+            changed: Condvar::new(),
+            seats,
+            edge,
+        }
     }
 
     /// `count` units arrive at an object.
@@ -115,7 +123,14 @@ impl Demux for Script {
         self.edge
     }
 
-    fn arm(&self, fd: &Fd, object: ObjectId, read: bool, _write: bool, _again: bool) -> io::Result<()> {
+    fn arm(
+        &self,
+        fd: &Fd,
+        object: ObjectId,
+        read: bool,
+        _write: bool,
+        _again: bool,
+    ) -> io::Result<()> {
         let mut kernel = self.kernel.lock();
         kernel.objects[*fd].registered = Some(object);
         kernel.objects[*fd].armed = read;
@@ -129,7 +144,12 @@ impl Demux for Script {
         kernel.closed.push(*fd);
     }
 
-    fn wait(&self, _events: &mut Events, deadline: Option<Instant>, sink: &mut dyn Sink) -> io::Result<Woken> {
+    fn wait(
+        &self,
+        _events: &mut Events,
+        deadline: Option<Instant>,
+        sink: &mut dyn Sink,
+    ) -> io::Result<Woken> {
         let mut kernel = self.kernel.lock();
         kernel.waiting += 1;
         kernel.most = kernel.most.max(kernel.waiting);
@@ -143,9 +163,20 @@ impl Demux for Script {
         let timer = std::mem::take(&mut kernel.timer);
         drop(kernel);
         for id in events {
-            sink.ready(id, Ready { read: true, write: false, hang_up: false });
+            sink.ready(
+                id,
+                Ready {
+                    read: true,
+                    write: false,
+                    hang_up: false,
+                },
+            );
         }
-        Ok(Woken { notified, timer, due: 0 })
+        Ok(Woken {
+            notified,
+            timer,
+            due: 0,
+        })
     }
 
     fn notify(&self) {
@@ -161,7 +192,9 @@ impl Demux for Script {
     }
 
     fn perform(&self, fd: &Fd, request: Request) -> i64 {
-        let Request::Script(len) = request else { return -22 };
+        let Request::Script(len) = request else {
+            return -22;
+        };
         let mut kernel = self.kernel.lock();
         let object = &mut kernel.objects[*fd];
         if object.data == 0 {

@@ -82,7 +82,11 @@ pub struct ParseStrategyError(String);
 
 impl fmt::Display for ParseStrategyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown strategy `{}`: it is one of single, leader-followers, work-stealing", self.0)
+        write!(
+            f,
+            "unknown strategy `{}`: it is one of single, leader-followers, work-stealing",
+            self.0
+        )
     }
 }
 

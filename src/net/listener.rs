@@ -40,8 +40,11 @@ impl TcpListener {
     ///
     /// The operating system's, with the address: in use, not available, not allowed.
     pub fn bind(port: &impl AsRef<CompletionPort>, address: SocketAddr) -> Result<Self, Error> {
-        let socket = bound(address).map_err(|error| Error::from_io(Kind::Bind, &error).at(address))?;
-        Ok(Self(Handle::open(port.as_ref(), socket).map_err(|error| error.at(address))?))
+        let socket =
+            bound(address).map_err(|error| Error::from_io(Kind::Bind, &error).at(address))?;
+        Ok(Self(
+            Handle::open(port.as_ref(), socket).map_err(|error| error.at(address))?,
+        ))
     }
 
     /// Takes in a listener of the standard library's.
@@ -49,9 +52,14 @@ impl TcpListener {
     /// # Errors
     ///
     /// The operating system's, if it cannot be made non-blocking; [`ErrorKind::Closed`] on a closed port.
-    pub fn from_std(port: &impl AsRef<CompletionPort>, listener: std::net::TcpListener) -> Result<Self, Error> {
+    pub fn from_std(
+        port: &impl AsRef<CompletionPort>,
+        listener: std::net::TcpListener,
+    ) -> Result<Self, Error> {
         let socket = Socket::from(listener);
-        socket.set_nonblocking(true).map_err(|error| Error::from_io(Kind::Register, &error))?;
+        socket
+            .set_nonblocking(true)
+            .map_err(|error| Error::from_io(Kind::Register, &error))?;
         Ok(Self(Handle::open(port.as_ref(), socket)?))
     }
 
@@ -60,7 +68,13 @@ impl TcpListener {
     /// Cancelled before there was one, none is lost: it stays with the system for the next. An output that is dropped
     /// closes its connection.
     pub fn accept(&self) -> Initiation<Accept> {
-        Initiation::on_object(&self.0, Accept { port: self.0.port(), peer: None })
+        Initiation::on_object(
+            &self.0,
+            Accept {
+                port: self.0.port(),
+                peer: None,
+            },
+        )
     }
 
     /// The address that it listens on.
@@ -90,7 +104,11 @@ impl TcpListener {
 
 /// A non-blocking socket for `address`'s family.
 pub(super) fn socket_for(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }

@@ -9,5 +9,7 @@ mod ops;
 mod stream;
 
 pub use listener::TcpListener;
-pub use ops::{Accept, Connect, Read, ReadExact, ReadVectored, ShutdownOp, Write, WriteAll, WriteVectored};
+pub use ops::{
+    Accept, Connect, Read, ReadExact, ReadVectored, ShutdownOp, Write, WriteAll, WriteVectored,
+};
 pub use stream::{ReadHalf, TcpStream, WriteHalf};

@@ -29,7 +29,14 @@ macro_rules! operation_debug {
     )*};
 }
 
-operation_debug!(Read, Write, ReadExact, WriteAll, ReadVectored, WriteVectored);
+operation_debug!(
+    Read,
+    Write,
+    ReadExact,
+    WriteAll,
+    ReadVectored,
+    WriteVectored
+);
 
 /// The operation of [`TcpStream::read`].
 pub struct Read<B>(pub(super) B);
@@ -39,7 +46,10 @@ impl<B: BufMut> Operation for Read<B> {
     const KIND: Kind = Kind::Read;
 
     fn request(&mut self) -> Request {
-        Request::Read { len: self.0.capacity(), ptr: self.0.mut_ptr() }
+        Request::Read {
+            len: self.0.capacity(),
+            ptr: self.0.mut_ptr(),
+        }
     }
 
     fn finish(mut self, result: Result<usize, Error>) -> Self::Output {
@@ -59,7 +69,10 @@ impl<B: Buf> Operation for Write<B> {
     const KIND: Kind = Kind::Write;
 
     fn request(&mut self) -> Request {
-        Request::Write { ptr: self.0.ptr(), len: self.0.len() }
+        Request::Write {
+            ptr: self.0.ptr(),
+            len: self.0.len(),
+        }
     }
 
     fn finish(self, result: Result<usize, Error>) -> Self::Output {
@@ -80,7 +93,10 @@ impl<B: BufMut> Operation for ReadExact<B> {
     fn request(&mut self) -> Request {
         let left = self.buf.capacity() - self.done;
         // SAFETY: `done` is at most the capacity.
-        Request::Read { ptr: unsafe { self.buf.mut_ptr().add(self.done) }, len: left }
+        Request::Read {
+            ptr: unsafe { self.buf.mut_ptr().add(self.done) },
+            len: left,
+        }
     }
 
     fn advance(&mut self, n: usize) -> bool {
@@ -91,7 +107,9 @@ impl<B: BufMut> Operation for ReadExact<B> {
     fn finish(mut self, result: Result<usize, Error>) -> Self::Output {
         let done = self.done;
         let result = match result {
-            Ok(_) if done < self.buf.capacity() => Err(Error::new(ErrorKind::UnexpectedEof, Self::KIND)),
+            Ok(_) if done < self.buf.capacity() => {
+                Err(Error::new(ErrorKind::UnexpectedEof, Self::KIND))
+            }
             Ok(_) => Ok(done),
             Err(error) => Err(error),
         };
@@ -115,7 +133,10 @@ impl<B: Buf> Operation for WriteAll<B> {
 
     fn request(&mut self) -> Request {
         // SAFETY: `done` is at most the length.
-        Request::Write { ptr: unsafe { self.buf.ptr().add(self.done) }, len: self.buf.len() - self.done }
+        Request::Write {
+            ptr: unsafe { self.buf.ptr().add(self.done) },
+            len: self.buf.len() - self.done,
+        }
     }
 
     fn advance(&mut self, n: usize) -> bool {
@@ -211,7 +232,9 @@ impl Operation for Accept {
     const KIND: Kind = Kind::Accept;
 
     fn request(&mut self) -> Request {
-        Request::Accept { peer: &raw mut self.peer }
+        Request::Accept {
+            peer: &raw mut self.peer,
+        }
     }
 
     fn finish(self, result: Result<usize, Error>) -> Self::Output {
@@ -219,7 +242,9 @@ impl Operation for Accept {
         let number = i32::try_from(number).unwrap_or(-1);
         // SAFETY: the backend's result is a descriptor that it has just made, and that nobody else knows.
         let socket = unsafe { Fd::from_raw_fd(number) };
-        let peer = self.peer.ok_or_else(|| Error::new(ErrorKind::Os, Self::KIND))?;
+        let peer = self
+            .peer
+            .ok_or_else(|| Error::new(ErrorKind::Os, Self::KIND))?;
         Ok((TcpStream::over(&self.port, socket)?, peer))
     }
 }
@@ -239,7 +264,10 @@ impl Operation for Connect {
     const KIND: Kind = Kind::Connect;
 
     fn request(&mut self) -> Request {
-        Request::Connect { address: &raw const self.address, begun: &raw mut self.begun }
+        Request::Connect {
+            address: &raw const self.address,
+            begun: &raw mut self.begun,
+        }
     }
 
     fn finish(self, result: Result<usize, Error>) -> Self::Output {

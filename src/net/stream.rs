@@ -6,7 +6,9 @@ use std::os::fd::OwnedFd;
 use socket2::Socket;
 
 use super::listener::{address_of, socket_for, with_socket};
-use super::ops::{Connect, Load, Read, ReadExact, ReadVectored, Room, ShutdownOp, Write, WriteAll, WriteVectored};
+use super::ops::{
+    Connect, Load, Read, ReadExact, ReadVectored, Room, ShutdownOp, Write, WriteAll, WriteVectored,
+};
 use crate::backend::registry::Fd;
 use crate::buf::{Buf, BufMut};
 use crate::error::Error;
@@ -81,7 +83,11 @@ impl TcpStream {
         Initiation::on_new(
             port.as_ref(),
             || socket_for(address),
-            |handle| Connect { address, begun: false, handle: handle.cloned() },
+            |handle| Connect {
+                address,
+                begun: false,
+                handle: handle.cloned(),
+            },
         )
     }
 
@@ -90,7 +96,10 @@ impl TcpStream {
     /// # Errors
     ///
     /// The operating system's, if it cannot be made non-blocking; [`Closed`](crate::ErrorKind::Closed) on a closed port.
-    pub fn from_std(port: &impl AsRef<CompletionPort>, stream: std::net::TcpStream) -> Result<Self, Error> {
+    pub fn from_std(
+        port: &impl AsRef<CompletionPort>,
+        stream: std::net::TcpStream,
+    ) -> Result<Self, Error> {
         Self::register(port.as_ref(), Socket::from(stream))
     }
 
@@ -104,7 +113,9 @@ impl TcpStream {
     }
 
     fn register(port: &CompletionPort, socket: Socket) -> Result<Self, Error> {
-        socket.set_nonblocking(true).map_err(|error| Error::from_io(Kind::Register, &error))?;
+        socket
+            .set_nonblocking(true)
+            .map_err(|error| Error::from_io(Kind::Register, &error))?;
         Self::over(port, socket)
     }
 

@@ -37,7 +37,7 @@ use crate::local::Local;
 use crate::operation::{self, OperationKey, code, part};
 use crate::queue::List;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Arc, Weak};
+use crate::sync::{Arc, Weak, mutant};
 use dispatcher::{Dispatcher, Origin, Placed, Worker};
 use pool::{Knobs, Pool};
 use sleep::Sleep;
@@ -104,7 +104,11 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    pub(crate) fn new(backend: Box<dyn Backend>, dispatcher: Box<dyn Dispatcher>, knobs: Knobs) -> Arc<Self> {
+    pub(crate) fn new(
+        backend: Box<dyn Backend>,
+        dispatcher: Box<dyn Dispatcher>,
+        knobs: Knobs,
+    ) -> Arc<Self> {
         let workers = knobs.workers.get();
         let home = Home::new(workers);
         let inner = Arc::new(Self {
@@ -166,7 +170,9 @@ impl Inner {
 
     /// Limits an operation that is about to be submitted.
     pub(crate) fn limit(&self, cell: Ptr, after: Duration) {
-        let limit = self.timers.limit(&*self.backend, &self.home, cell, timers::from_now(after));
+        let limit = self
+            .timers
+            .limit(&*self.backend, &self.home, cell, timers::from_now(after));
         // SAFETY: the cell was placed by the caller, and is nobody else's yet.
         unsafe { part(cell) }.set_limit(limit);
     }
@@ -251,9 +257,20 @@ impl Inner {
         count
     }
 
+    /// Crosses off a piece of work that no worker had, and tells everybody if it was the last that was outstanding.
+    pub(crate) fn cross_off(&self) {
+        self.home.ledger.finished(None);
+        if self.home.ledger.is_settled() && !mutant("guard-wakes-nobody") {
+            self.sleep.wake_all(&*self.backend);
+            self.pool.call_guests();
+        }
+    }
+
     /// Whether a worker about to sleep must not.
     pub(crate) fn is_restless(&self) -> bool {
-        !self.dispatcher.is_empty() || self.stop.load(Ordering::Acquire) || self.home.ledger.is_settled()
+        !self.dispatcher.is_empty()
+            || self.stop.load(Ordering::Acquire)
+            || self.home.ledger.is_settled()
     }
 
     /// Closes every object and takes out every timer; what was outstanding ends as cancelled, in the list.
@@ -276,7 +293,10 @@ impl Inner {
                 any = true;
             }
             let local = Local::new(&self.home, 0, 1);
-            while let Some(held) = self.pool.pop_for_drop(&*self.dispatcher, Worker::new(&local)) {
+            while let Some(held) = self
+                .pool
+                .pop_for_drop(&*self.dispatcher, Worker::new(&local))
+            {
                 drop(held);
                 any = true;
             }
@@ -319,7 +339,10 @@ impl Drop for Inner {
 
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inner").field("backend", &self.backend).field("dispatcher", &self.dispatcher).finish()
+        f.debug_struct("Inner")
+            .field("backend", &self.backend)
+            .field("dispatcher", &self.dispatcher)
+            .finish()
     }
 }
 
@@ -333,7 +356,11 @@ impl CompletionPort {
     pub fn new() -> Result<Self, BuildError> {
         use crate::backend;
         let backend = backend::make(backend::BackendKind::Auto, Inner::let_go)?;
-        Ok(Self(Inner::new(backend, Box::new(seat::Waiting::default()), Knobs::default())))
+        Ok(Self(Inner::new(
+            backend,
+            Box::new(seat::Waiting::default()),
+            Knobs::default(),
+        )))
     }
 
     /// Queues `call`. It runs where the strategy decides, never inside this call, in the order of posting as far as
@@ -346,12 +373,15 @@ impl CompletionPort {
 
     /// As [`post`](Self::post), with a key that the strategy and [`Completion::user_key`] see.
     pub fn post_keyed<F: FnOnce() + Send + 'static>(&self, key: u64, call: F) {
-        self.0.hand(completion::post(&self.0.home, key, call), Route::Posted);
+        self.0
+            .hand(completion::post(&self.0.home, key, call), Route::Posted);
     }
 
     /// Runs `call` now, if this thread is a worker of this port and inside a handler; else as [`post`](Self::post).
     pub fn dispatch<F: FnOnce() + Send + 'static>(&self, call: F) {
-        if Local::with(&self.0.home, |local| local.is_some_and(|local| local.depth.get() > 0)) {
+        if Local::with(&self.0.home, |local| {
+            local.is_some_and(|local| local.depth.get() > 0)
+        }) {
             call();
         } else {
             self.post(call);
@@ -361,7 +391,8 @@ impl CompletionPort {
     /// Queues `call` as what follows from this handler: in this thread's turn, before what is queued already. Outside
     /// of a handler as [`post`](Self::post).
     pub fn defer<F: FnOnce() + Send + 'static>(&self, call: F) {
-        self.0.hand(completion::post(&self.0.home, 0, call), Route::Finished);
+        self.0
+            .hand(completion::post(&self.0.home, 0, call), Route::Finished);
     }
 
     /// Asks an operation to end; its handler gets an output all the same, and the output is what counts. A key of
@@ -410,7 +441,11 @@ impl AsRef<CompletionPort> for CompletionPort {
 }
 
 /// The descriptor that becomes readable when the port has something to reap: for a foreign event loop.
-#[cfg(all(target_os = "linux", not(polling_test_poll_backend), not(proactor_loom)))]
+#[cfg(all(
+    target_os = "linux",
+    not(polling_test_poll_backend),
+    not(proactor_loom)
+))]
 impl std::os::fd::AsFd for CompletionPort {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         // Both backends of this platform have one.
@@ -423,6 +458,8 @@ impl std::os::fd::AsFd for CompletionPort {
 
 impl fmt::Debug for CompletionPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CompletionPort").field("outstanding", &self.outstanding()).finish_non_exhaustive()
+        f.debug_struct("CompletionPort")
+            .field("outstanding", &self.outstanding())
+            .finish_non_exhaustive()
     }
 }

@@ -38,7 +38,12 @@ impl Handle {
     }
 
     pub(crate) fn port(&self) -> CompletionPort {
-        let owner = self.0.owner.load(Ordering::Relaxed).cast_const().cast::<Inner>();
+        let owner = self
+            .0
+            .owner
+            .load(Ordering::Relaxed)
+            .cast_const()
+            .cast::<Inner>();
         // SAFETY: as in `inner`, and the pointer came from `Arc::into_raw`.
         unsafe { Arc::increment_strong_count(owner) };
         // SAFETY: the count that was just made.
@@ -89,7 +94,8 @@ impl Drop for Handle {
         let refs = &self.0.refs;
         let mut count = refs.load(Ordering::Acquire);
         while count > 2 {
-            match refs.compare_exchange_weak(count, count - 1, Ordering::AcqRel, Ordering::Acquire) {
+            match refs.compare_exchange_weak(count, count - 1, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return,
                 Err(now) => count = now,
             }

@@ -115,7 +115,13 @@ impl Pool {
     pub(crate) fn new(knobs: Knobs) -> Self {
         // The lowest index is given out first.
         let free = (0..knobs.workers.get()).rev().collect();
-        Self { knobs, places: Mutex::new(Places { free }), changed: Condvar::new(), alone: AtomicBool::new(false), ending: AtomicBool::new(false) }
+        Self {
+            knobs,
+            places: Mutex::new(Places { free }),
+            changed: Condvar::new(),
+            alone: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+        }
     }
 
     /// A place, if one is free.
@@ -172,7 +178,11 @@ impl Pool {
     }
 
     /// The strategy's next, for its being dropped.
-    pub(crate) fn pop_for_drop(&self, dispatcher: &dyn Dispatcher, worker: Worker<'_>) -> Option<Completion> {
+    pub(crate) fn pop_for_drop(
+        &self,
+        dispatcher: &dyn Dispatcher,
+        worker: Worker<'_>,
+    ) -> Option<Completion> {
         dispatcher.next(worker)
     }
 

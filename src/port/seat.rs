@@ -58,7 +58,9 @@ impl Seat<'_> {
             inner.backend.wait(&mut batch.events, &due, deadline)
         } else {
             // Something is posted: look, but do not wait.
-            inner.backend.wait(&mut batch.events, &due, Some(Instant::now()))
+            inner
+                .backend
+                .wait(&mut batch.events, &due, Some(Instant::now()))
         };
         if let Ok(woken) = &waited {
             rung = woken.notified;
@@ -112,7 +114,11 @@ pub struct Batch {
 impl Batch {
     /// An empty one.
     pub fn new() -> Self {
-        Self { list: List::new(), len: 0, events: Events::new(super::Knobs::default().batch) }
+        Self {
+            list: List::new(),
+            len: 0,
+            events: Events::new(super::Knobs::default().batch),
+        }
     }
 
     /// How many completions it holds.
@@ -154,7 +160,9 @@ impl Default for Batch {
 
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("Batch")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
     }
 }
 

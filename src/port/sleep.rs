@@ -81,7 +81,12 @@ pub(crate) enum Unparked {
 
 impl Sleep {
     pub(crate) fn new(workers: usize, seats: usize) -> Self {
-        let parker = |_| CachePadded::new(Parker { token: Mutex::new(Token::Nothing), condvar: Condvar::new() });
+        let parker = |_| {
+            CachePadded::new(Parker {
+                token: Mutex::new(Token::Nothing),
+                condvar: Condvar::new(),
+            })
+        };
         Self {
             word: CachePadded::new(AtomicU64::new(0)),
             seats: seats as u64,
@@ -100,7 +105,12 @@ impl Sleep {
     pub(crate) fn sit(&self) -> bool {
         let mut word = guess(&self.word);
         while seated(word) < self.seats {
-            match self.word.compare_exchange_weak(word, word + SEATED, Ordering::AcqRel, Ordering::Relaxed) {
+            match self.word.compare_exchange_weak(
+                word,
+                word + SEATED,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => {
                     self.announce();
                     return true;
@@ -124,9 +134,16 @@ impl Sleep {
         let mut answered;
         let next = loop {
             answered = notified && word & RUNG != 0;
-            let answer = if answered { SEARCHING.wrapping_sub(RUNG) } else { 0 };
+            let answer = if answered {
+                SEARCHING.wrapping_sub(RUNG)
+            } else {
+                0
+            };
             let next = (word - SEATED).wrapping_add(answer);
-            match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .word
+                .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => break next,
                 Err(now) => word = now,
             }
@@ -171,7 +188,10 @@ impl Sleep {
     /// The watcher goes; another is appointed if the seat is empty.
     fn end_watch(&self) {
         let word = self.word.fetch_and(!WATCHED, Ordering::AcqRel);
-        if seated(word) == 0 && parked(word) > 0 && self.word.fetch_or(WATCHED, Ordering::AcqRel) & WATCHED == 0 {
+        if seated(word) == 0
+            && parked(word) > 0
+            && self.word.fetch_or(WATCHED, Ordering::AcqRel) & WATCHED == 0
+        {
             self.appoint();
         }
     }
@@ -204,7 +224,12 @@ impl Sleep {
             return;
         }
         while seated(word) > 0 && searching(word) == 0 && word & RUNG == 0 {
-            match self.word.compare_exchange_weak(word, word | RUNG, Ordering::AcqRel, Ordering::Relaxed) {
+            match self.word.compare_exchange_weak(
+                word,
+                word | RUNG,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return backend.notify(),
                 Err(now) => word = now,
             }
@@ -215,8 +240,11 @@ impl Sleep {
     fn unpark_one(&self) -> bool {
         let index = {
             let mut waiters = self.waiters.lock();
-            let Some(index) = waiters.pop() else { return false };
-            self.word.fetch_add(SEARCHING.wrapping_sub(PARKED), Ordering::AcqRel);
+            let Some(index) = waiters.pop() else {
+                return false;
+            };
+            self.word
+                .fetch_add(SEARCHING.wrapping_sub(PARKED), Ordering::AcqRel);
             index
         };
         self.tell(index, Token::Search);
@@ -267,7 +295,12 @@ impl Sleep {
     }
 
     /// Sleeps until told, unless a seat is free or `recheck` says that there is something to do.
-    pub(crate) fn park(&self, index: usize, deadline: Option<Instant>, recheck: impl Fn() -> bool) -> Unparked {
+    pub(crate) fn park(
+        &self,
+        index: usize,
+        deadline: Option<Instant>,
+        recheck: impl Fn() -> bool,
+    ) -> Unparked {
         {
             let mut waiters = self.waiters.lock();
             let word = self.word.fetch_add(PARKED, Ordering::AcqRel);
@@ -287,7 +320,9 @@ impl Sleep {
     /// Takes this worker from the waiters; false if somebody chose it already, and its token is on the way.
     fn withdraw(&self, index: usize) -> bool {
         let mut waiters = self.waiters.lock();
-        let Some(at) = waiters.iter().position(|&waiter| waiter == index) else { return false };
+        let Some(at) = waiters.iter().position(|&waiter| waiter == index) else {
+            return false;
+        };
         waiters.remove(at);
         self.word.fetch_sub(PARKED, Ordering::AcqRel);
         true
@@ -348,7 +383,9 @@ impl Sleep {
                 return Unparked::Searching;
             }
             let timed_out;
-            (token, timed_out) = parker.condvar.wait_until(token, Instant::now() + WATCH_TICK);
+            (token, timed_out) = parker
+                .condvar
+                .wait_until(token, Instant::now() + WATCH_TICK);
             if !timed_out {
                 continue;
             }

@@ -64,7 +64,13 @@ pub(crate) struct Expired {
 
 impl Timers {
     pub(crate) fn new() -> Self {
-        Self { epoch: Instant::now(), state: Mutex::new(State { wheel: Wheel::new(), set: None }) }
+        Self {
+            epoch: Instant::now(),
+            state: Mutex::new(State {
+                wheel: Wheel::new(),
+                set: None,
+            }),
+        }
     }
 
     /// The first tick that is not before `at`.
@@ -102,7 +108,13 @@ impl Timers {
     }
 
     /// Limits `target`: at `at` it is asked to end as timed out. Returns the limit's cell.
-    pub(crate) fn limit(&self, backend: &dyn Backend, home: &Home, target: Ptr, at: Instant) -> Ptr {
+    pub(crate) fn limit(
+        &self,
+        backend: &dyn Backend,
+        home: &Home,
+        target: Ptr,
+        at: Instant,
+    ) -> Ptr {
         let cell = home.alloc(LIMIT.class, &LIMIT, phase::PENDING, ObjectId::TIMER.bits());
         let place = cell.as_ptr().cast::<Limit>();
         // SAFETY: the class has room for a `Limit`, and nobody else has the cell.
@@ -125,7 +137,8 @@ impl Timers {
         }
         header(limit).set_phase(phase::DONE);
         // SAFETY: pending, so the cell is still this limit's.
-        let node = unsafe { NonNull::new_unchecked(&raw mut (*limit.as_ptr().cast::<Limit>()).node) };
+        let node =
+            unsafe { NonNull::new_unchecked(&raw mut (*limit.as_ptr().cast::<Limit>()).node) };
         // SAFETY: the node is linked in this wheel while its limit is pending.
         unsafe { state.wheel.remove(node) };
         drop(state);
@@ -149,7 +162,11 @@ impl Timers {
     /// Expires what is due. Timers go to `due`, finished; limits are returned.
     pub(crate) fn fire(&self, backend: &dyn Backend, due: &List) -> (usize, Expired) {
         let elapsed = self.epoch.elapsed().as_millis();
-        let now = if cfg!(proactor_loom) { u64::MAX - 1 } else { u64::try_from(elapsed).unwrap_or(u64::MAX) };
+        let now = if cfg!(proactor_loom) {
+            u64::MAX - 1
+        } else {
+            u64::try_from(elapsed).unwrap_or(u64::MAX)
+        };
         let limits = List::new();
         let mut count = 0;
         let mut state = self.state.lock();

@@ -31,7 +31,12 @@ pub(crate) struct Bounds<'a> {
 }
 
 impl Bounds<'_> {
-    pub(crate) const FOREVER: Self = Self { limit: usize::MAX, wait: true, deadline: None, until: None };
+    pub(crate) const FOREVER: Self = Self {
+        limit: usize::MAX,
+        wait: true,
+        deadline: None,
+        until: None,
+    };
 }
 
 /// What a call to the loop came to.
@@ -83,7 +88,14 @@ impl Inner {
 
     fn shift(&self, local: &Local, bounds: Bounds<'_>) -> Ran {
         let events = Events::new(self.pool.knobs.batch);
-        let mut shift = Shift { inner: self, local, events, searching: false, alone: false, ran: Ran::default() };
+        let mut shift = Shift {
+            inner: self,
+            local,
+            events,
+            searching: false,
+            alone: false,
+            ran: Ran::default(),
+        };
         shift.work(bounds);
         shift.leave();
         shift.ran
@@ -93,7 +105,8 @@ impl Inner {
 impl Shift<'_> {
     fn work(&mut self, bounds: Bounds<'_>) {
         while self.ran.handlers < bounds.limit && self.ran.panic.is_none() {
-            if self.inner.stop.load(Ordering::Acquire) || bounds.until.is_some_and(|go_on| !go_on()) {
+            if self.inner.stop.load(Ordering::Acquire) || bounds.until.is_some_and(|go_on| !go_on())
+            {
                 break;
             }
             match self.pick() {
@@ -111,7 +124,10 @@ impl Shift<'_> {
                     Idle::Over => break,
                 },
             }
-            if bounds.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if bounds
+                .deadline
+                .is_some_and(|deadline| deadline <= Instant::now())
+            {
                 break;
             }
         }
@@ -127,7 +143,8 @@ impl Shift<'_> {
         Some(bounds.deadline.map_or(tick, |deadline| deadline.min(tick)))
     }
 
-    /// What to run now: the turn list within its budget, then what the strategy says.
+    /// What to run now: the turn list within its budget, then what the strategy says. If that has nothing, the turn goes
+    /// on; else what is left of it joins the back of the queue.
     fn pick(&mut self) -> Option<Completion> {
         let local = self.local;
         let left = local.turn_left.get();
@@ -135,10 +152,6 @@ impl Shift<'_> {
             if let Some(completion) = local.turn.pop_front() {
                 local.turn_left.set(left - 1);
                 return Some(completion);
-            }
-        } else {
-            for over in local.turn.take_all() {
-                self.inner.hand(over, Route::Outside);
             }
         }
         let knobs = &self.inner.pool.knobs;
@@ -148,7 +161,13 @@ impl Shift<'_> {
         if picks % knobs.poll_every == 0 && !self.inner.sleep.is_watched() {
             self.reap(Some(Instant::now()));
         }
-        self.inner.dispatcher.next(Worker::new(local)).or_else(|| local.turn.pop_front())
+        let Some(next) = self.inner.dispatcher.next(Worker::new(local)) else {
+            return local.turn.pop_front();
+        };
+        for over in local.turn.take_all() {
+            self.inner.hand(over, Route::Outside);
+        }
+        Some(next)
     }
 
     /// Attempts what is due, and runs what is finished.
@@ -205,7 +224,9 @@ impl Shift<'_> {
             self.inner.sleep.gave_up();
         }
         if self.inner.home.ledger.is_settled() {
-            self.inner.sleep.wake_all(&*self.inner.backend);
+            if !mutant("end-wakes-nobody") {
+                self.inner.sleep.wake_all(&*self.inner.backend);
+            }
             self.inner.pool.call_guests();
             return Idle::Over;
         }
@@ -213,7 +234,12 @@ impl Shift<'_> {
             return Idle::LookAgain;
         }
         if !self.inner.sleep.sit() {
-            let unparked = self.inner.sleep.park(self.local.index, self.nap(bounds), || self.inner.is_restless());
+            let unparked = self
+                .inner
+                .sleep
+                .park(self.local.index, self.nap(bounds), || {
+                    self.inner.is_restless()
+                });
             self.searching = unparked == Unparked::Searching;
             return Idle::LookAgain;
         }
@@ -273,11 +299,14 @@ impl Shift<'_> {
     }
 
     fn rise(&mut self, notified: bool, to_work: bool) {
-        if self.inner.sleep.stand(notified, to_work) && std::mem::replace(&mut self.searching, true) {
+        if self.inner.sleep.stand(notified, to_work) && std::mem::replace(&mut self.searching, true)
+        {
             // It was searching already, and counts once.
             self.inner.sleep.gave_up();
         }
-        if self.inner.stop.load(Ordering::Acquire) || (notified && self.inner.pool.somebody_is_alone()) {
+        if self.inner.stop.load(Ordering::Acquire)
+            || (notified && self.inner.pool.somebody_is_alone())
+        {
             // The bell wakes one; whoever is woken for the end, or in place of another, wakes the next.
             self.inner.sleep.pass_on(&*self.inner.backend);
         }
@@ -292,7 +321,9 @@ impl Shift<'_> {
             let placed = if mutant("batch-kept-private") {
                 worker.run_in_turn(completion)
             } else {
-                self.inner.dispatcher.dispatch(completion, Origin::Reaped { worker, first })
+                self.inner
+                    .dispatcher
+                    .dispatch(completion, Origin::Reaped { worker, first })
             };
             shared |= placed == Placed::Shared;
             first = false;

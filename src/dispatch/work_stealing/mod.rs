@@ -51,7 +51,10 @@ impl WorkStealing {
     }
 
     fn push(&self, completion: Completion, worker: Worker<'_>) -> Placed {
-        let young = self.workers.get(worker.index()).and_then(|own| own.young.of(worker));
+        let young = self
+            .workers
+            .get(worker.index())
+            .and_then(|own| own.young.of(worker));
         let left = match young {
             Some(young) => young.push(completion).err(),
             None => Some(completion),
@@ -65,7 +68,10 @@ impl WorkStealing {
     /// From the others, beginning with the next.
     fn steal(&self, worker: Worker<'_>) -> Option<Completion> {
         let (before, from) = self.workers.split_at(worker.index());
-        from.iter().skip(1).chain(before).find_map(|own| own.old.steal())
+        from.iter()
+            .skip(1)
+            .chain(before)
+            .find_map(|own| own.old.steal())
     }
 }
 
@@ -75,7 +81,10 @@ impl Dispatcher for WorkStealing {
         self.workers = (0..threads.get())
             .map(|_| {
                 let (young, old) = deque();
-                CachePadded::new(Own { young: Young::new(young), old })
+                CachePadded::new(Own {
+                    young: Young::new(young),
+                    old,
+                })
             })
             .collect();
         Ok(threads)
@@ -83,7 +92,11 @@ impl Dispatcher for WorkStealing {
 
     fn dispatch(&self, completion: Completion, origin: Origin<'_>) -> Placed {
         match origin {
-            Origin::Finished(worker) | Origin::Reaped { worker, first: true } => worker.run_in_turn(completion),
+            Origin::Finished(worker)
+            | Origin::Reaped {
+                worker,
+                first: true,
+            } => worker.run_in_turn(completion),
             Origin::Reaped { worker, .. } if worker.threads() == 1 => worker.keep(completion),
             Origin::Reaped { .. } | Origin::Outside => {
                 self.injector.push(completion);
@@ -96,7 +109,12 @@ impl Dispatcher for WorkStealing {
     fn next(&self, worker: Worker<'_>) -> Option<Completion> {
         let own = self.workers.get(worker.index())?;
         if worker.picks() % OLDEST_EVERY == 0 {
-            if let Some(oldest) = self.injector.pop().or_else(|| worker.take_kept()).or_else(|| own.old.steal()) {
+            if let Some(oldest) = self
+                .injector
+                .pop()
+                .or_else(|| worker.take_kept())
+                .or_else(|| own.old.steal())
+            {
                 return Some(oldest);
             }
         }
@@ -115,7 +133,9 @@ impl Dispatcher for WorkStealing {
 
 impl fmt::Debug for WorkStealing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WorkStealing").field("workers", &self.workers.len()).finish_non_exhaustive()
+        f.debug_struct("WorkStealing")
+            .field("workers", &self.workers.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -142,7 +162,10 @@ mod young {
 
     impl Young {
         pub(super) fn new(local: Local<Completion>) -> Self {
-            Self { local, port: PortMark::new() }
+            Self {
+                local,
+                port: PortMark::new(),
+            }
         }
 
         /// None for the worker of another port than the first that came.

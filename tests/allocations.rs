@@ -1,0 +1,241 @@
+//! Once warm, calls, timers, reads and writes allocate nothing. Alone in its binary, for the allocator that counts.
+#![cfg(not(proactor_loom))]
+#![allow(unsafe_code)] // a global allocator, which hands everything on to the system's
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{Read, Write};
+use std::net::TcpStream as StdStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use common::{Setup, pair, setups, until, within};
+use proactor::net::TcpStream;
+use proactor::{CompletionPort, Proactor};
+
+/// Counts, of all threads, what is allocated or grown while it is told to.
+struct Counting;
+
+static COUNTING: AtomicBool = AtomicBool::new(false);
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+fn count() {
+    if COUNTING.load(Ordering::Relaxed) {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: every call is the system allocator's, with the arguments as they came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the trait's contract, which is the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: as above; `ptr` came from `System`.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above; `ptr` came from `System`.
+        unsafe { System.realloc(ptr, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How many allocations `body` makes, on any thread.
+fn allocations(body: impl FnOnce()) -> usize {
+    ALLOCATIONS.store(0, Ordering::SeqCst);
+    COUNTING.store(true, Ordering::SeqCst);
+    body();
+    COUNTING.store(false, Ordering::SeqCst);
+    ALLOCATIONS.load(Ordering::SeqCst)
+}
+
+/// Rounds of the warm-up, which is held up so that its backlog is the larger one, and of what is counted.
+const WARM: usize = 4000;
+const COUNTED: usize = 3000;
+
+/// What a scenario shares between its handlers.
+struct Shared {
+    port: CompletionPort,
+    done: AtomicUsize,
+    open: AtomicBool,
+}
+
+type Scenario = fn(&Arc<Shared>, usize, bool);
+
+fn finish(shared: &Shared) {
+    shared.done.fetch_add(1, Ordering::SeqCst);
+}
+
+/// Calls from outside. `hold`: none runs before all are posted.
+fn post_from_outside(shared: &Arc<Shared>, rounds: usize, hold: bool) {
+    shared.open.store(!hold, Ordering::SeqCst);
+    for _ in 0..rounds {
+        let shared = Arc::clone(shared);
+        shared.clone().port.post(move || {
+            until("all are posted", || shared.open.load(Ordering::SeqCst));
+            finish(&shared);
+        });
+    }
+    shared.open.store(true, Ordering::SeqCst);
+}
+
+/// Calls from one handler: a backlog of all of them, run by any.
+fn post_from_inside(shared: &Arc<Shared>, rounds: usize, _hold: bool) {
+    let inside = Arc::clone(shared);
+    shared.port.post(move || {
+        for _ in 0..rounds {
+            let each = Arc::clone(&inside);
+            inside.port.post(move || finish(&each));
+        }
+    });
+}
+
+/// Timers, all armed before the first expires or many of them.
+fn timers(shared: &Arc<Shared>, rounds: usize, hold: bool) {
+    let wait = Duration::from_millis(if hold { 60 } else { 3 });
+    for _ in 0..rounds {
+        let each = Arc::clone(shared);
+        shared.port.sleep(wait).then(move |result| {
+            result.expect("nobody cancels it");
+            finish(&each);
+        });
+    }
+}
+
+/// As the timers, each with a limit that is lifted by cancelling.
+fn limits(shared: &Arc<Shared>, rounds: usize, _hold: bool) {
+    for _ in 0..rounds {
+        let each = Arc::clone(shared);
+        let limited = shared
+            .port
+            .sleep(Duration::from_secs(3600))
+            .timeout(Duration::from_secs(1800));
+        let key = limited.then(move |result| {
+            assert!(result.is_err_and(|error| error.is_cancelled()));
+            finish(&each);
+        });
+        shared.port.cancel(key);
+    }
+}
+
+/// Has every thread run handlers, steal, and go to sleep, so that all have met what a thread meets once in its life.
+fn all_at_once(proactor: &Proactor, threads: usize) {
+    for _ in 0..5 {
+        let together = Arc::new(Barrier::new(threads + 1));
+        for _ in 0..threads {
+            let together = Arc::clone(&together);
+            proactor.post(move || {
+                together.wait();
+            });
+        }
+        together.wait();
+        // Time in which nothing else is ready.
+        let nap = proactor.sleep(Duration::from_millis(2)).wait();
+        nap.expect("nobody cancels it");
+    }
+    until("only the start is outstanding", || {
+        proactor.port().outstanding() == 1
+    });
+}
+
+fn measure(proactor: &Proactor, threads: usize, name: &str, scenario: Scenario) {
+    let shared = Arc::new(Shared {
+        port: proactor.port().clone(),
+        done: AtomicUsize::new(0),
+        open: AtomicBool::new(true),
+    });
+    let through = |rounds: usize, hold: bool| {
+        shared.done.store(0, Ordering::SeqCst);
+        scenario(&shared, rounds, hold);
+        until(name, || shared.done.load(Ordering::SeqCst) == rounds);
+    };
+    through(WARM, true);
+    all_at_once(proactor, threads);
+    let count = allocations(|| through(COUNTED, false));
+    assert_eq!(count, 0, "{name}: {COUNTED} rounds allocated");
+}
+
+/// An echo server's connection, whose buffer goes round; never ends by itself.
+fn echo(stream: TcpStream, buf: Vec<u8>) {
+    stream.read(buf).then(move |(result, buf)| {
+        if result.is_ok_and(|count| count > 0) {
+            stream.write_all(buf).then(move |(result, buf)| {
+                result.expect("a write");
+                echo(stream, buf);
+            });
+        }
+    });
+}
+
+fn echo_allocates_nothing(proactor: &Proactor) {
+    const CONNECTIONS: usize = 8;
+    let mut clients: Vec<StdStream> = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let (stream, client) = pair(proactor);
+        echo(stream, Vec::with_capacity(512));
+        clients.push(client);
+    }
+    let mut round_trips = |rounds: usize| {
+        let mut back = [0; 100];
+        for _ in 0..rounds {
+            for client in &mut clients {
+                client.write_all(&[3; 100]).expect("a request");
+            }
+            for client in &mut clients {
+                client.read_exact(&mut back).expect("the echo");
+            }
+        }
+    };
+    round_trips(100);
+    let count = allocations(|| round_trips(COUNTED / CONNECTIONS));
+    assert_eq!(
+        count, 0,
+        "reads and writes: {COUNTED} round trips allocated"
+    );
+}
+
+fn nothing_is_allocated(setup: Setup) {
+    let proactor = setup.build();
+    proactor.start().expect("threads");
+    let scenarios: [(&str, Scenario); 4] = [
+        ("calls posted from outside", post_from_outside),
+        ("calls posted from inside", post_from_inside),
+        ("timers", timers),
+        ("time limits", limits),
+    ];
+    for (name, scenario) in scenarios {
+        measure(&proactor, setup.threads, name, scenario);
+    }
+    echo_allocates_nothing(&proactor);
+    until("the connections are closed", || {
+        proactor.port().outstanding() == 1
+    });
+    let large = [1_u8; 500];
+    let boxed = allocations(|| {
+        proactor.post(move || {
+            std::hint::black_box(large);
+        });
+        until("it has run", || proactor.port().outstanding() == 1);
+    });
+    assert_eq!(
+        boxed, 1,
+        "a capture that fits no cell is allocated, and counted"
+    );
+}
+
+#[test]
+fn calls_timers_reads_and_writes_allocate_nothing_once_warm() {
+    for setup in setups(&[2]) {
+        within(&setup.to_string(), move || nothing_is_allocated(setup));
+    }
+}
