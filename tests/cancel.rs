@@ -1,5 +1,6 @@
 //! Ends other than success: cancelled, timed out, closed; each operation completes just once, with its buffer.
 #![cfg(not(proactor_loom))]
+#![allow(clippy::unwrap_used)] // helpers are tests, too, which clippy does not see
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Timers: never early, exactly once, cancelled or not, and an earlier one wakes whoever waits for a later one.
 #![cfg(not(proactor_loom))]
+#![allow(clippy::unwrap_used)] // helpers are tests, too, which clippy does not see
 
 mod common;
 

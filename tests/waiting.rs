@@ -1,5 +1,6 @@
 //! `.wait()`: outside of handlers, inside, nested to its depth, and where it could never end.
 #![cfg(not(proactor_loom))]
+#![allow(clippy::unwrap_used)] // helpers are tests, too, which clippy does not see
 
 mod common;
 
