@@ -1,6 +1,8 @@
 //! What the models drive: the production port over a kernel that the model plays. Only under the loom cfg, and
 //! not part of the public interface.
 
+#![allow(unsafe_code)] // a cell that loom watches, shared
+
 use crate::backend::readiness::Readiness;
 use crate::backend::script::Script;
 use crate::dispatch::Dispatcher;
@@ -205,5 +207,58 @@ impl Books {
     /// Whether nothing is outstanding.
     pub fn is_settled(&self) -> bool {
         self.0.is_settled()
+    }
+}
+
+/// An injector and what its calls are made of.
+#[derive(Debug)]
+pub struct Calls {
+    home: Arc<crate::cell::Home>,
+    queue: crate::queue::Injector,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Calls {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self {
+            home: crate::cell::Home::new(0),
+            queue: crate::queue::Injector::new(),
+        }
+    }
+
+    /// Queues a call.
+    pub fn push(&self, call: impl FnOnce() + Send + 'static) {
+        self.queue
+            .push(crate::completion::post(&self.home, 0, call));
+    }
+
+    /// Runs the oldest; false if there was none.
+    pub fn pop(&self) -> bool {
+        self.queue.pop().is_some_and(crate::Completion::run)
+    }
+
+    /// Whether none is queued.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+/// A place that two threads must never touch without an order between them: loom says so if they do.
+#[derive(Debug, Default)]
+pub struct Witness(crate::sync::UnsafeCell<()>);
+
+// SAFETY: what the cell holds is never read or written; loom only notes the accesses.
+unsafe impl Sync for Witness {}
+
+impl Witness {
+    /// Touches it, as a write does.
+    pub fn touch(&self) {
+        self.0.with_mut(|_| ());
     }
 }

@@ -1,5 +1,6 @@
 //! Bytes over real sockets, under every strategy on both backends: none lost, none doubled, all in order.
 #![cfg(not(proactor_loom))]
+#![allow(clippy::unwrap_used)] // helpers are tests, too, which clippy does not see
 
 mod common;
 

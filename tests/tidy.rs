@@ -46,6 +46,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/dispatch/work_stealing/deque.rs: the models' Chase-Lev deque",
     "src/dispatch/work_stealing/mod.rs: a deque's owner end, which belongs to a worker's index",
     "src/local.rs: a thread's pointer to its own stack",
+    "src/model.rs: a cell that loom watches, shared",
     "src/net/ops.rs: buffers become addresses, and results descriptors",
     "src/operation.rs: erased bodies are written and called",
     "src/port/mod.rs: entries count the port",
