@@ -240,7 +240,7 @@ impl Calls {
 
     /// Runs the oldest; false if there was none.
     pub fn pop(&self) -> bool {
-        self.queue.pop().is_some_and(crate::Completion::run)
+        self.queue.pop_locked().is_some_and(crate::Completion::run)
     }
 
     /// Whether none is queued.

@@ -10,7 +10,7 @@ use crossbeam::utils::CachePadded;
 use crate::cell::{Header, Ptr, header};
 use crate::completion::Completion;
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use crate::sync::{Mutex, mutant};
+use crate::sync::{Mutex, guess_pointer, mutant, own};
 
 /// First in, first out, for whoever holds it. Two words.
 pub(crate) struct List {
@@ -149,7 +149,7 @@ impl Injector {
     /// Puts `completion` at the back. Lock-free; one compare-exchange when nobody interferes.
     pub fn push(&self, completion: Completion) {
         let cell = completion.into_ptr();
-        let mut top = self.inbox.load(Ordering::Relaxed);
+        let mut top = guess_pointer(&self.inbox);
         // Release publishes the body; the other half is the Acquire of `take_inbox`.
         let order = if mutant("injector-push-relaxed") {
             Ordering::Relaxed
@@ -173,8 +173,13 @@ impl Injector {
         if self.is_empty() {
             return None;
         }
+        self.pop_locked()
+    }
+
+    /// The rest of `pop`, without the look that spares an empty queue's lock.
+    pub(crate) fn pop_locked(&self) -> Option<Completion> {
         let list = self.out.list.lock();
-        let len = self.out.len.load(Ordering::Relaxed);
+        let len = own(&self.out.len);
         if let Some(completion) = list.pop_front() {
             self.out.len.store(len - 1, Ordering::Relaxed);
             return Some(completion);

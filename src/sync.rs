@@ -127,7 +127,7 @@ mod imp {
         }
     }
 
-    /// The value of a counter that only this thread writes.
+    /// The value of a counter that nobody else writes now: its owner, or whoever has its lock, asks.
     #[inline(always)]
     pub(crate) fn own(counter: &atomic::AtomicUsize) -> usize {
         counter.load(atomic::Ordering::Relaxed)
@@ -136,6 +136,12 @@ mod imp {
     /// A first guess of a word that a compare-exchange then corrects.
     #[inline(always)]
     pub(crate) fn guess(word: &atomic::AtomicU64) -> u64 {
+        word.load(atomic::Ordering::Relaxed)
+    }
+
+    /// As `guess`, of a pointer.
+    #[inline(always)]
+    pub(crate) fn guess_pointer<T>(word: &atomic::AtomicPtr<T>) -> *mut T {
         word.load(atomic::Ordering::Relaxed)
     }
 
@@ -224,12 +230,12 @@ mod imp {
     }
     pub(crate) use thread_pointer;
 
-    /// The value of a counter that only this thread writes.
+    /// The value of a counter that nobody else writes now: its owner, or whoever has its lock, asks.
     ///
     /// Not a load that loom knows of: loom remembers only the last access of a location, so a load right before this thread's
     /// own store would hide the orders in which that store precedes another thread's load.
     pub(crate) fn own(counter: &atomic::AtomicUsize) -> usize {
-        // SAFETY: only this thread writes it, says the caller; loom checks that.
+        // SAFETY: nobody writes it now, says the caller; loom checks that.
         unsafe { counter.unsync_load() }
     }
 
@@ -237,6 +243,14 @@ mod imp {
     /// `own` gives; the compare-exchange that follows orders as much.
     pub(crate) fn guess(word: &atomic::AtomicU64) -> u64 {
         word.fetch_add(0, atomic::Ordering::Relaxed)
+    }
+
+    /// As `guess`, of a pointer.
+    pub(crate) fn guess_pointer<T>(word: &atomic::AtomicPtr<T>) -> *mut T {
+        let null = std::ptr::null_mut();
+        let relaxed = atomic::Ordering::Relaxed;
+        word.compare_exchange(null, null, relaxed, relaxed)
+            .unwrap_or_else(|now| now)
     }
 
     /// Whether the step of that name is to be left out, so that its model can be seen to notice.
