@@ -171,7 +171,8 @@ impl CompletionPort {
     /// something else, or try again when one of them has left. For ports that are used alone: a
     /// [`Proactor`](crate::Proactor)'s workers take its seats themselves.
     pub fn seat(&self) -> Option<Seat<'_>> {
-        self.0.sleep.sit().then_some(Seat { inner: &self.0 })
+        // Made only if it was taken: dropping one gives it back.
+        self.0.sleep.sit().then(|| Seat { inner: &self.0 })
     }
 
     /// The oldest completion that is posted or finished, without waiting and without a seat. For ports that are used
