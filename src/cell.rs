@@ -139,6 +139,12 @@ pub(crate) fn header<'a>(ptr: Ptr) -> &'a Header {
     unsafe { ptr.as_ref() }
 }
 
+/// The place in a cell at `offset`: the body's, or a part of it.
+#[inline]
+pub(crate) fn place<T>(cell: Ptr, offset: usize) -> *mut T {
+    cell.as_ptr().wrapping_byte_add(offset).cast()
+}
+
 /// A size of cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Class(u8);
@@ -289,9 +295,10 @@ impl Home {
             .as_ptr()
             .map_addr(|address| address & !(SLAB - 1))
             .cast::<Slab>();
-        // SAFETY: every cell stands in a slab aligned to its size, whose first bytes name the home, and both live while
-        // the cell is anybody's.
-        unsafe { &*(*slab).home }
+        // SAFETY: every cell stands in a slab aligned to its size, which begins with a `Slab`, and lives with its home.
+        let home = unsafe { (*slab).home };
+        // SAFETY: the home lives while the cell is anybody's.
+        unsafe { &*home }
     }
 
     /// A cell for a body of `class`, with its header written. The body is the caller's to write.

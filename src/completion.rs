@@ -3,10 +3,9 @@
 
 use std::alloc::Layout;
 use std::fmt;
-use std::mem::ManuallyDrop;
-use std::ptr;
+use std::mem::{ManuallyDrop, offset_of};
 
-use crate::cell::{Class, Header, Home, Ptr, VTable, header, phase};
+use crate::cell::{self, Class, Header, Home, Ptr, VTable, header, phase};
 use crate::id::{Kind, ObjectId};
 use crate::local::Local;
 use crate::operation::{self, Request};
@@ -196,7 +195,7 @@ pub(crate) fn post<F: FnOnce() + Send + 'static>(home: &Home, key: u64, call: F)
 
 fn place_boxed<F: FnOnce() + Send + 'static>(home: &Home, key: u64, call: F) -> Completion {
     let call = Box::new(call);
-    place(home, key, move || call())
+    place(home, key, call)
 }
 
 const fn fits<F>() -> bool {
@@ -207,7 +206,7 @@ fn place<F: FnOnce() + Send + 'static>(home: &Home, key: u64, call: F) -> Comple
     let table = &const { call_table::<F>() };
     let cell = home.alloc(table.class, table, phase::DONE, key);
     // SAFETY: the cell's class has room for a `Call<F>`, and nobody else has the cell.
-    unsafe { (&raw mut (*cell.as_ptr().cast::<Call<F>>()).call).write(call) };
+    unsafe { cell::place::<F>(cell, offset_of!(Call<F>, call)).write(call) };
     Local::created(home);
     Completion(cell)
 }
@@ -232,7 +231,7 @@ const fn call_table<F: FnOnce() + Send + 'static>() -> VTable {
 /// `cell` is the caller's and holds a `Call<F>`.
 unsafe fn take_call<F>(cell: Ptr, home: &Home) -> F {
     // SAFETY: the caller says that the cell holds a `Call<F>`; it is moved out once, since the cell is freed here.
-    let call = unsafe { ptr::read(&raw const (*cell.as_ptr().cast::<Call<F>>()).call) };
+    let call = unsafe { cell::place::<F>(cell, offset_of!(Call<F>, call)).read() };
     home.free(cell);
     call
 }

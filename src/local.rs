@@ -71,7 +71,7 @@ impl Local {
     #[inline]
     pub(crate) fn created(home: &Home) {
         Self::with(home, |local| {
-            home.ledger.created(local.map(|local| local.index))
+            home.ledger.created(local.map(|local| local.index));
         });
     }
 
@@ -79,7 +79,7 @@ impl Local {
     #[inline]
     pub(crate) fn finished(home: &Home) {
         Self::with(home, |local| {
-            home.ledger.finished(local.map(|local| local.index))
+            home.ledger.finished(local.map(|local| local.index));
         });
     }
 }

@@ -9,10 +9,11 @@
 use std::alloc::Layout;
 use std::cell::Cell;
 use std::fmt;
+use std::mem::offset_of;
 use std::net::SocketAddr;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
-use crate::cell::{Class, Header, Home, Ptr, VTable, header, phase};
+use crate::cell::{self, Class, Header, Home, Ptr, VTable, header, phase};
 use crate::completion::Completion;
 use crate::error::{Error, ErrorKind};
 use crate::id::{Kind, ObjectId};
@@ -240,7 +241,6 @@ where
 fn write<S: Body>(home: &Home, object: ObjectId, key: u64, body: S) -> Ptr {
     let table = &const { table::<S>() };
     let cell = home.alloc(table.class, table, phase::PENDING, object.bits());
-    let place = cell.as_ptr().cast::<OpCell<S>>();
     let part = Part {
         raw: Cell::new(0),
         key,
@@ -249,9 +249,9 @@ fn write<S: Body>(home: &Home, object: ObjectId, key: u64, body: S) -> Ptr {
         tick: Cell::new(0),
     };
     // SAFETY: the class has room for an `OpCell<S>`, and nobody else has the cell.
-    unsafe { (&raw mut (*place).prefix.part).write(part) };
+    unsafe { cell::place::<Part>(cell, offset_of!(Prefix, part)).write(part) };
     // SAFETY: as above.
-    unsafe { (&raw mut (*place).body).write(body) };
+    unsafe { cell::place::<S>(cell, offset_of!(OpCell<S>, body)).write(body) };
     Local::created(home);
     cell
 }
@@ -273,12 +273,18 @@ const fn table<S: Body>() -> VTable {
 
 /// # Safety
 ///
+/// `cell` holds an `OpCell<S>` and is the caller's, for as long as the borrow lasts.
+unsafe fn body<'a, S: Body>(cell: Ptr) -> &'a mut S {
+    // SAFETY: the caller's promise.
+    unsafe { &mut *cell::place::<S>(cell, offset_of!(OpCell<S>, body)) }
+}
+
+/// # Safety
+///
 /// `cell` holds an `OpCell<S>` and is the caller's.
 unsafe fn request<S: Body>(cell: Ptr) -> Request {
     // SAFETY: the caller's promise.
-    unsafe { &mut (*cell.as_ptr().cast::<OpCell<S>>()).body }
-        .op()
-        .request()
+    unsafe { body::<S>(cell) }.op().request()
 }
 
 /// # Safety
@@ -286,9 +292,7 @@ unsafe fn request<S: Body>(cell: Ptr) -> Request {
 /// As `request`.
 unsafe fn advance<S: Body>(cell: Ptr, n: usize) -> bool {
     // SAFETY: the caller's promise.
-    unsafe { &mut (*cell.as_ptr().cast::<OpCell<S>>()).body }
-        .op()
-        .advance(n)
+    unsafe { body::<S>(cell) }.op().advance(n)
 }
 
 /// Moves the body out and frees the cell, before anything of the body runs.
@@ -297,9 +301,8 @@ unsafe fn advance<S: Body>(cell: Ptr, n: usize) -> bool {
 ///
 /// As `request`, and the body is not used again.
 unsafe fn take<S: Body>(cell: Ptr, home: &Home) -> (S, Result<usize, Error>) {
-    let place = cell.as_ptr().cast::<OpCell<S>>();
     // SAFETY: the caller's promise; it is moved out once, since the cell is freed here.
-    let body = unsafe { ptr::read(&raw const (*place).body) };
+    let body = unsafe { cell::place::<S>(cell, offset_of!(OpCell<S>, body)).read() };
     // SAFETY: the caller's promise.
     let raw = unsafe { part(cell) }.raw.get();
     home.free(cell);

@@ -114,16 +114,8 @@ mod imp {
             Self(std::cell::UnsafeCell::new(value))
         }
 
-        pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
-            f(self.0.get())
-        }
-
         pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
             f(self.0.get())
-        }
-
-        pub(crate) fn into_inner(self) -> T {
-            self.0.into_inner()
         }
     }
 
@@ -259,6 +251,7 @@ mod imp {
     }
 
     /// What a model sets before it runs. loom runs all threads of a model on one thread of the system, which these belong to.
+    #[expect(unreachable_pub, reason = "`crate::model` hands these on")]
     pub mod model {
         use std::cell::{Cell, RefCell};
 

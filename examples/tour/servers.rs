@@ -107,14 +107,14 @@ fn echo_server(proactor: &Proactor, address: SocketAddr) -> Result<SocketAddr, E
 }
 
 fn accept(listener: TcpListener) {
-    listener.accept().then(move |accepted| match accepted {
-        Ok((stream, _peer)) => {
+    listener.accept().then(move |accepted| {
+        // An error here means that the proactor is shut down.
+        if let Ok((stream, _peer)) = accepted {
             accept(listener);
             if stream.set_nodelay(true).is_ok() {
                 serve(stream, Vec::with_capacity(BUFFER_BYTES));
             }
         }
-        Err(_) => {} // the proactor is shut down
     });
 }
 

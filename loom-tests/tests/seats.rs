@@ -61,28 +61,28 @@ const BOTH: [&str; 2] = ["another led", "this worker led"];
 #[test]
 fn two_workers_with_two_seats_never_leave_the_port_alone() {
     model("two_workers_with_two_seats", &BOTH, |seen| {
-        handler_waits_for_an_event(seen, 2, 2, 0)
+        handler_waits_for_an_event(seen, 2, 2, 0);
     });
 }
 
 #[test]
 fn three_workers_with_two_seats_never_leave_the_port_alone() {
     model("three_workers_with_two_seats", &BOTH, |seen| {
-        handler_waits_for_an_event(seen, 3, 2, 0)
+        handler_waits_for_an_event(seen, 3, 2, 0);
     });
 }
 
 #[test]
 fn two_workers_with_one_seat_never_leave_the_port_alone() {
     model("two_workers_with_one_seat", &BOTH, |seen| {
-        handler_waits_for_an_event(seen, 2, 1, 2)
+        handler_waits_for_an_event(seen, 2, 1, 2);
     });
 }
 
 #[test]
 fn three_workers_with_one_seat_never_leave_the_port_alone() {
     model_at(1, "three_workers_with_one_seat", &BOTH, |seen| {
-        handler_waits_for_an_event(seen, 3, 1, 2)
+        handler_waits_for_an_event(seen, 3, 1, 2);
     });
 }
 

@@ -54,10 +54,18 @@ unsafe fn call(fd: &Fd, request: Request) -> Result<usize, Errno> {
             let bytes = unsafe { std::slice::from_raw_parts(ptr, len) };
             retry(|| rustix::net::send(borrowed, bytes, SendFlags::NOSIGNAL))
         }
-        // SAFETY: the caller's promise, for each part.
-        Request::ReadVectored(mut parts) => unsafe { read_vectored(borrowed, parts.as_mut()) },
-        // SAFETY: the caller's promise, for each part.
-        Request::WriteVectored(mut parts) => unsafe { write_vectored(fd, parts.as_mut()) },
+        Request::ReadVectored(mut parts) => {
+            // SAFETY: the caller's promise.
+            let parts = unsafe { parts.as_mut() };
+            // SAFETY: the caller's promise, for each part.
+            unsafe { read_vectored(borrowed, parts) }
+        }
+        Request::WriteVectored(mut parts) => {
+            // SAFETY: the caller's promise.
+            let parts = unsafe { parts.as_mut() };
+            // SAFETY: the caller's promise, for each part.
+            unsafe { write_vectored(fd, parts) }
+        }
         Request::Accept { peer } => {
             // SAFETY: the caller's promise.
             accept(fd, unsafe { &mut *peer })

@@ -265,8 +265,9 @@ impl<D: Demux> Backend for Readiness<D> {
         if let Some(raw) = over {
             drop(direction);
             // SAFETY: the cell is the caller's, who gave it to us; its result is open.
+            let done = unsafe { operation::complete(cell, raw) };
             return Outcome {
-                done: Some(unsafe { operation::complete(cell, raw) }),
+                done: Some(done),
                 hold: None,
             };
         }

@@ -232,7 +232,7 @@ impl Registry {
         });
         let entry = self.get(index)?;
         // SAFETY: a vacant entry has no handle, no operation and no registration, so nobody else looks at `fd`.
-        unsafe { *entry.0.as_ref().fd.get() = Some(fd) };
+        unsafe { *entry.fd.get() = Some(fd) };
         entry.owner.store(owner.cast_mut(), Ordering::Relaxed);
         entry.shares.store(3, Ordering::Relaxed);
         *entry.interest.lock() = Interest::default();

@@ -93,10 +93,8 @@ impl<B: BufMut> Operation for ReadExact<B> {
     fn request(&mut self) -> Request {
         let left = self.buf.capacity() - self.done;
         // SAFETY: `done` is at most the capacity.
-        Request::Read {
-            ptr: unsafe { self.buf.mut_ptr().add(self.done) },
-            len: left,
-        }
+        let ptr = unsafe { self.buf.mut_ptr().add(self.done) };
+        Request::Read { ptr, len: left }
     }
 
     fn advance(&mut self, n: usize) -> bool {
@@ -133,10 +131,9 @@ impl<B: Buf> Operation for WriteAll<B> {
 
     fn request(&mut self) -> Request {
         // SAFETY: `done` is at most the length.
-        Request::Write {
-            ptr: unsafe { self.buf.ptr().add(self.done) },
-            len: self.buf.len() - self.done,
-        }
+        let ptr = unsafe { self.buf.ptr().add(self.done) };
+        let len = self.buf.len() - self.done;
+        Request::Write { ptr, len }
     }
 
     fn advance(&mut self, n: usize) -> bool {

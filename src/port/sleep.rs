@@ -407,8 +407,8 @@ impl Sleep {
         self.wait(index, deadline)
     }
 
-    /// The word, for tests and models: seated, parked, searching.
-    #[cfg(any(test, proactor_loom))]
+    /// The word, for models: seated, parked, searching.
+    #[cfg(proactor_loom)]
     pub(crate) fn census(&self) -> (u64, u64, u64) {
         let word = self.word.load(Ordering::SeqCst);
         (seated(word), parked(word), searching(word))

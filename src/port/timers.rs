@@ -6,12 +6,13 @@
 #![allow(unsafe_code)] // nodes inside cells
 
 use std::alloc::Layout;
+use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use super::wheel::{Node, Wheel};
 use crate::backend::Backend;
-use crate::cell::{Class, Header, Home, Ptr, VTable, header, phase};
+use crate::cell::{self, Class, Header, Home, Ptr, VTable, header, phase};
 use crate::completion::Completion;
 use crate::id::{Kind, ObjectId};
 use crate::operation::{self, Request, cancelled};
@@ -33,9 +34,26 @@ struct State {
 #[repr(C)]
 struct Limit {
     header: Header,
+    end: End,
+}
+
+/// Whom a limit ends, and its place in the wheel.
+#[repr(C)]
+struct End {
     node: Node,
     target: Ptr,
     generation: u32,
+}
+
+/// Where a limit's body stands.
+fn end_of(limit: Ptr) -> *mut End {
+    cell::place(limit, offset_of!(Limit, end))
+}
+
+/// A limit's node: the body begins with it.
+fn limit_node(limit: Ptr) -> NonNull<Node> {
+    // SAFETY: a place within a cell is not null.
+    unsafe { NonNull::new_unchecked(end_of(limit).cast()) }
 }
 
 static LIMIT: VTable = VTable {
@@ -116,16 +134,14 @@ impl Timers {
         at: Instant,
     ) -> Ptr {
         let cell = home.alloc(LIMIT.class, &LIMIT, phase::PENDING, ObjectId::TIMER.bits());
-        let place = cell.as_ptr().cast::<Limit>();
+        let end = End {
+            node: Node::new(cell.as_ptr().cast()),
+            target,
+            generation: header(target).generation(),
+        };
         // SAFETY: the class has room for a `Limit`, and nobody else has the cell.
-        unsafe { (&raw mut (*place).node).write(Node::new(cell.as_ptr().cast())) };
-        // SAFETY: as above.
-        unsafe { (&raw mut (*place).target).write(target) };
-        // SAFETY: as above.
-        unsafe { (&raw mut (*place).generation).write(header(target).generation()) };
-        // SAFETY: a place within the cell is not null.
-        let node = unsafe { NonNull::new_unchecked(&raw mut (*place).node) };
-        self.link(backend, node, at);
+        unsafe { end_of(cell).write(end) };
+        self.link(backend, limit_node(cell), at);
         cell
     }
 
@@ -136,11 +152,8 @@ impl Timers {
             return;
         }
         header(limit).set_phase(phase::DONE);
-        // SAFETY: pending, so the cell is still this limit's.
-        let node =
-            unsafe { NonNull::new_unchecked(&raw mut (*limit.as_ptr().cast::<Limit>()).node) };
-        // SAFETY: the node is linked in this wheel while its limit is pending.
-        unsafe { state.wheel.remove(node) };
+        // SAFETY: pending, so the cell is still this limit's, and its node is linked in this wheel.
+        unsafe { state.wheel.remove(limit_node(limit)) };
         drop(state);
         home.free(limit);
     }
@@ -184,7 +197,8 @@ impl Timers {
             }
         });
         let next = state.wheel.next_tick();
-        if next != state.set {
+        // Also if it is the same: the backend's expiry came too early, and is spent.
+        if next.is_some() || state.set.is_some() {
             state.set = next;
             backend.set_timer(next.and_then(|tick| self.instant(tick)));
         }
@@ -218,11 +232,10 @@ impl Expired {
     pub(crate) fn each(self, home: &Home, mut end: impl FnMut(Ptr, u32)) {
         while let Some(limit) = self.limits.pop_front() {
             let cell = limit.into_ptr();
-            let place = cell.as_ptr().cast::<Limit>();
-            // SAFETY: a limit's cell, ours since it was unlinked.
-            let target = unsafe { (*place).target };
-            // SAFETY: as above.
-            let generation = unsafe { (*place).generation };
+            // SAFETY: a limit's cell, ours since it was unlinked; plain data, read before the cell is freed.
+            let End {
+                target, generation, ..
+            } = unsafe { end_of(cell).read() };
             home.free(cell);
             end(target, generation);
         }

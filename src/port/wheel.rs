@@ -85,6 +85,7 @@ impl Node {
     }
 
     /// The tick it was last armed for; the wheel's `now` of that moment, if that was later.
+    #[cfg(test)]
     pub(crate) fn tick(&self) -> u64 {
         self.tick
     }
@@ -137,13 +138,9 @@ impl Wheel {
     }
 
     /// The nodes in the wheel.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
-    }
-
-    /// Whether no node is in the wheel.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// Arms `node` for `tick`; a past tick counts as `now` and fires at the next advance.

@@ -77,6 +77,7 @@ mod production {
 
         /// Whether it holds nothing. Only thieves can change a `false`, nobody but the caller a `true`.
         #[inline]
+        #[cfg(test)]
         pub(crate) fn is_empty(&self) -> bool {
             self.0.is_empty()
         }
