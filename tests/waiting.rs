@@ -86,8 +86,8 @@ fn inside_a_handler_it_gives_the_output_and_others_run_meanwhile() {
         proactor.post(move || {
             // What the peer sends comes only after this call has run, which therefore must not wait for us.
             port.post(move || {
-                client.write_all(b"go on").unwrap();
                 ran.store(true, Ordering::SeqCst);
+                client.write_all(b"go on").unwrap();
             });
             let (result, buf) = stream.read_exact([0; 5]).wait();
             assert_eq!((result.unwrap(), &buf), (5, b"go on"));
