@@ -4,6 +4,11 @@
 //! short read says nothing about what follows, and each read goes on to `WouldBlock`.
 #![allow(unsafe_code)] // `polling`'s registrations outlive the borrow of their source
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!(
+    "proactor's keys are 64 bits wide, and `polling`'s are as wide as a pointer: 64-bit systems only"
+);
+
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -30,6 +35,10 @@ pub(crate) struct Portable {
 
 const NEVER: u64 = u64::MAX;
 
+/// How often a wait that says would-block is made again. `polling`'s `poll` backend says so when it looks between the two
+/// steps of a notification; it then believes itself notified, and ignores every later notification, until a wait succeeds.
+const RETRIES: usize = 8;
+
 impl Portable {
     pub(crate) fn new() -> io::Result<Self> {
         let poller = Poller::new()?;
@@ -47,8 +56,7 @@ impl Portable {
     }
 
     fn event(&self, object: ObjectId, read: bool, write: bool) -> Event {
-        // On 32-bit systems the index alone: an event that comes late then makes its successor try once in vain.
-        #[allow(clippy::cast_possible_truncation)]
+        #[allow(clippy::cast_possible_truncation)] // 64-bit systems only: see the top
         let key = object.bits() as usize;
         Event::new(key, read, write)
     }
@@ -112,17 +120,19 @@ impl Demux for Portable {
         let timeout = (until != NEVER).then(|| Duration::from_nanos(until.saturating_sub(now)));
         let room = events.portable.get_or_insert_with(polling::Events::new);
         room.clear();
-        let waited = self.poller.wait(room, timeout);
+        let mut waited = self.poller.wait(room, timeout);
+        for _ in 0..RETRIES {
+            match &waited {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => break,
+            }
+            room.clear();
+            waited = self.poller.wait(room, Some(Duration::ZERO));
+        }
         self.asleep_until.store(0, Ordering::Relaxed);
         match waited {
             Ok(_) => {}
-            // `polling`'s `poll` backend says would-block when a change of its list and a notification cross.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
-                ) =>
-            {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 return Ok(Woken {
                     notified: true,
                     ..Woken::default()
