@@ -162,13 +162,15 @@ impl Builder {
                 self.knobs.batch
             )));
         }
-        let threads = self.dispatcher.attach(self.threads)?;
-        if threads.get() > MOST {
-            return Err(BuildError::knobs(format!(
+        // Before the strategy makes room for them, and after it has said how many.
+        let few = |threads: NonZeroUsize| match threads.get() {
+            0..=MOST => Ok(threads),
+            _ => Err(BuildError::knobs(format!(
                 "threads({threads}) is more than {MOST}: lower it"
-            )));
-        }
-        self.knobs.workers = threads;
+            ))),
+        };
+        let asked = self.threads.map(few).transpose()?;
+        self.knobs.workers = self.dispatcher.attach(asked).and_then(few)?;
         Ok(self)
     }
 }

@@ -8,7 +8,8 @@ use std::mem::{ManuallyDrop, offset_of};
 use crate::cell::{self, Class, Header, Home, Ptr, VTable, header, phase};
 use crate::id::{Kind, ObjectId};
 use crate::local::Local;
-use crate::operation::{self, Request};
+use crate::operation::{self, Request, code};
+use crate::sync::Arc;
 
 /// One completion: what a [`Dispatcher`](crate::dispatch::Dispatcher) queues and a worker runs.
 ///
@@ -126,18 +127,22 @@ unsafe fn run_finished(cell: Ptr) {
 pub(crate) trait Attempt: Send + Sync {
     /// Makes the system call of an operation that is due: the completion, unless it has gone back to wait.
     fn attempt(&self, cell: Ptr) -> Option<Completion>;
+    /// Nothing is outstanding any more, as somebody found who is none of its workers.
+    fn settled(&self);
 }
 
-/// Has the port make the system call of an operation that is due. Without a port it stays as it is.
+fn port_of(home: &Home) -> Option<Arc<dyn Attempt>> {
+    home.owner.get().and_then(|owner| owner.port.upgrade())
+}
+
+/// Has the port make the system call of an operation that is due. Without a port it ends as cancelled.
 fn attempt(cell: Ptr) -> Option<Ptr> {
-    match Home::of(cell)
-        .owner
-        .get()
-        .and_then(|owner| owner.port.upgrade())
-    {
-        Some(port) => port.attempt(cell).map(Completion::into_ptr),
-        None => Some(cell),
-    }
+    let attempted = match port_of(Home::of(cell)) {
+        Some(port) => port.attempt(cell),
+        // SAFETY: the caller's cell, an operation's, since it is due; its result is open.
+        None => Some(unsafe { operation::complete(cell, code::CANCELLED) }),
+    };
+    attempted.map(Completion::into_ptr)
 }
 
 /// Crosses the work off, also when the handler panics.
@@ -145,7 +150,13 @@ struct Finished<'a>(&'a Home);
 
 impl Drop for Finished<'_> {
     fn drop(&mut self) {
-        Local::finished(self.0);
+        let home = self.0;
+        // A worker looks by itself before it sleeps or leaves.
+        if !Local::finished(home) && home.ledger.is_settled() {
+            if let Some(port) = port_of(home) {
+                port.settled();
+            }
+        }
     }
 }
 

@@ -74,7 +74,7 @@ impl<O: Operation> Initiation<O> {
     ) -> Self {
         let failed = |code: i64, op: O| Self::new(Target::Failed(port.clone(), code), op);
         let opened = match make() {
-            Ok(fd) => Handle::open(port, fd),
+            Ok(fd) => Handle::open(port, fd, true),
             Err(error) => Err(Error::from_io(O::KIND, &error)),
         };
         match opened {
@@ -277,13 +277,13 @@ fn drive(inner: &Inner, open: &dyn Fn() -> bool) {
         until: Some(open),
         ..Bounds::FOREVER
     };
-    while open() {
+    while open() && !inner.is_ended() {
         let nested = Local::with(&inner.home, |local| {
             local.map(|local| inner.help(local, bounds))
         });
         let ran = match nested {
             Some(ran) => ran,
-            None => match inner.pool.claim_or(|| !open()) {
+            None => match inner.pool.claim_or(|| !open() || inner.is_ended()) {
                 Some(place) => inner.work(&place, bounds),
                 None => return,
             },
@@ -293,7 +293,9 @@ fn drive(inner: &Inner, open: &dyn Fn() -> bool) {
         }
         if open() && inner.is_stopped() {
             // Whoever stopped it may have it run again.
-            inner.pool.await_change(|| !open() || !inner.is_stopped());
+            inner
+                .pool
+                .await_change(|| !open() || !inner.is_stopped() || inner.is_ended());
         }
     }
 }

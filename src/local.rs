@@ -75,11 +75,12 @@ impl Local {
         });
     }
 
-    /// Crosses a piece of work off, as this thread.
+    /// Crosses a piece of work off, as this thread; true if that is a worker.
     #[inline]
-    pub(crate) fn finished(home: &Home) {
+    pub(crate) fn finished(home: &Home) -> bool {
         Self::with(home, |local| {
             home.ledger.finished(local.map(|local| local.index));
-        });
+            local.is_some()
+        })
     }
 }

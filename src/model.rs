@@ -74,7 +74,7 @@ impl ModelPort {
         };
         let backend = Box::new(Arc::clone(&kernel));
         Self {
-            port: CompletionPort(Inner::new(backend, dispatcher, knobs)),
+            port: CompletionPort(Inner::new(backend, dispatcher, knobs, false)),
             kernel,
         }
     }
@@ -85,7 +85,7 @@ impl ModelPort {
     ///
     /// If the port is closed.
     pub fn open(&self, number: usize) -> ModelObject {
-        ModelObject(Handle::open(&self.port, number).expect("the port is open"))
+        ModelObject(Handle::open(&self.port, number, true).expect("the port is open"))
     }
 
     /// `count` units arrive at object `number`.
@@ -156,10 +156,7 @@ impl ModelPort {
 
     /// Lets the port run again after a stop.
     pub fn restart(&self) {
-        self.port
-            .0
-            .stop
-            .store(false, crate::sync::atomic::Ordering::Release);
+        self.port.0.lower(crate::port::halt::STOPPED);
     }
 
     /// Ends the port: drops what is held, uncalled.
@@ -240,7 +237,7 @@ impl Calls {
 
     /// Runs the oldest; false if there was none.
     pub fn pop(&self) -> bool {
-        self.queue.pop_locked().is_some_and(crate::Completion::run)
+        self.queue.pop_locked().is_some_and(|call| call.run())
     }
 
     /// Whether none is queued.

@@ -148,8 +148,8 @@ impl Part {
         self.raw.set(raw);
     }
 
-    pub(crate) fn set_limit(&self, limit: Ptr) {
-        self.limit_generation.set(header(limit).generation());
+    pub(crate) fn set_limit(&self, limit: Ptr, generation: u32) {
+        self.limit_generation.set(generation);
         self.limit.set(Some(limit));
     }
 

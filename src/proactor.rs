@@ -14,8 +14,7 @@ use crate::local::Local;
 use crate::operation::OperationKey;
 use crate::port::pool::Place;
 use crate::port::worker::{Bounds, Ran};
-use crate::port::{CancelOutcome, CompletionPort, Inner};
-use crate::sync::atomic::Ordering;
+use crate::port::{CancelOutcome, CompletionPort, Inner, halt};
 use crate::sync::{Arc, Mutex, thread};
 use crate::time::{Interval, Sleep};
 
@@ -59,6 +58,7 @@ impl Builder {
             backend,
             checked.dispatcher,
             checked.knobs,
+            false,
         ))))
     }
 }
@@ -175,15 +175,17 @@ impl Proactor {
         ran.handlers
     }
 
-    /// Runs at most one handler, on this thread, waiting for it if need be; 0 when none was outstanding or the proactor is
-    /// stopped.
+    /// Runs at most one handler, on this thread, waiting for it if need be; 0 when none was outstanding, the proactor is stopped,
+    /// or all of its threads are at work. Inside a handler it does not wait: that handler is outstanding itself.
     ///
     /// # Panics
     ///
     /// As [`run`](Self::run).
     pub fn run_one(&self) -> usize {
+        let inside = Local::with(&self.inner().home, |local| local.is_some());
         self.run_here(Bounds {
             limit: 1,
+            wait: !inside,
             ..Bounds::FOREVER
         })
     }
@@ -234,7 +236,7 @@ impl Proactor {
         })
     }
 
-    /// On this thread: nested if it is a worker already, else at a place of its own, for which it waits as long as it may.
+    /// On this thread: nested if it is a worker already, else at a place of its own; if there is none, not at all.
     fn run_here(&self, bounds: Bounds<'_>) -> usize {
         let inner = self.inner();
         let help = |local: &Local| {
@@ -297,8 +299,7 @@ impl Proactor {
 
     /// Lets it run again after [`stop`](Self::stop).
     pub fn restart(&self) {
-        self.inner().stop.store(false, Ordering::Release);
-        self.inner().pool.call_guests();
+        self.inner().lower(halt::STOPPED | halt::PANICKED);
     }
 
     /// Work that is outstanding for as long as the guard lives: `run` does not return meanwhile.
@@ -429,9 +430,7 @@ fn hooked(inner: &Inner, place: &Place<'_>) -> Ran {
     }
     if ran.panic.is_some() {
         // The others of this run return, too.
-        inner.stop.store(true, Ordering::Release);
-        inner.sleep.wake_all(&*inner.backend);
-        inner.pool.call_guests();
+        inner.raise(halt::PANICKED);
     }
     ran
 }
@@ -457,8 +456,7 @@ fn in_background(inner: &Inner) -> Option<Box<dyn Any + Send>> {
 
 /// This thread at `mine`, and a thread for each of `others`.
 fn run_all(inner: &Inner, mine: Place<'_>, others: Vec<Place<'_>>) -> Ran {
-    let was_stopped = inner.is_stopped();
-    let mut total = if others.is_empty() {
+    let total = if others.is_empty() {
         hooked(inner, &mine)
     } else {
         thread::scope(|scope| {
@@ -484,11 +482,10 @@ fn run_all(inner: &Inner, mine: Place<'_>, others: Vec<Place<'_>>) -> Ran {
         })
     };
     drop(mine);
-    inner.pool.call_guests();
-    if total.panic.is_some() && !was_stopped {
-        inner.stop.store(false, Ordering::Release);
+    if total.panic.is_some() {
+        inner.lower(halt::PANICKED);
     }
-    total.panic = total.panic.take();
+    inner.pool.call_guests();
     total
 }
 
@@ -502,7 +499,7 @@ impl Drop for Proactor {
     /// Stops, joins the background, closes, and drops what is left uncalled. Inside a handler of its own it joins nothing: what runs
     /// ends by itself, and the last thread to leave drops what is left.
     fn drop(&mut self) {
-        self.stop();
+        self.inner().raise(halt::STOPPED | halt::ENDED);
         let inside = Local::with(&self.inner().home, |local| local.is_some());
         if inside {
             self.inner().pool.set_ending(true);

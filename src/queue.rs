@@ -53,6 +53,11 @@ impl List {
         }
     }
 
+    /// The first, which stays.
+    pub(crate) fn first(&self) -> Option<Ptr> {
+        NonNull::new(self.head.get())
+    }
+
     #[inline]
     pub(crate) fn pop_front(&self) -> Option<Completion> {
         let cell = NonNull::new(self.head.get())?;

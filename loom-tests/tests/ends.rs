@@ -17,9 +17,9 @@ fn workers(port: &ModelPort, count: usize) -> Vec<JoinHandle<usize>> {
         .collect()
 }
 
-/// Three workers under a guard; a handler posts and stops. All return, and the post was run or is still there.
-fn stop_against_post(seen: &Seen) {
-    let port = port(Strategy::LeaderFollowers, 3, 1, 0);
+/// Workers under a guard; a handler posts and stops. All return, and the post was run or is still there.
+fn stop_against_post(seen: &Seen, count: usize) {
+    let port = port(Strategy::LeaderFollowers, count, 1, 0);
     port.enter();
     port.port.post({
         let port = port.clone();
@@ -28,7 +28,7 @@ fn stop_against_post(seen: &Seen) {
             port.port.stop();
         }
     });
-    let others = workers(&port, 2);
+    let others = workers(&port, count - 1);
     let mut ran = port.work();
     for other in others {
         ran += other.join().expect("the worker returns");
@@ -43,12 +43,25 @@ fn stop_against_post(seen: &Seen) {
     assert_eq!(port.work(), 2 - ran, "what was kept runs after a restart");
 }
 
+const STOPPED: [&str; 2] = ["run before the stop", "kept over the stop"];
+
 #[test]
-fn stop_ends_every_worker_and_loses_no_post() {
+fn stop_ends_both_workers_and_loses_no_post() {
     model(
-        "stop_ends_every_worker_and_loses_no_post",
-        &["run before the stop", "kept over the stop"],
-        stop_against_post,
+        "stop_ends_both_workers_and_loses_no_post",
+        &STOPPED,
+        |seen| stop_against_post(seen, 2),
+    );
+}
+
+#[test]
+fn stop_ends_all_three_workers_and_loses_no_post() {
+    // At two preemptions this takes minutes: `.ci/long` does.
+    model_at(
+        1,
+        "stop_ends_all_three_workers_and_loses_no_post",
+        &STOPPED,
+        |seen| stop_against_post(seen, 3),
     );
 }
 

@@ -49,6 +49,14 @@ impl Epoll {
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&own.poller, &own.bell, data(ObjectId::NOTIFY), flags)?;
         epoll::add(&own.poller, &own.timer, data(ObjectId::TIMER), flags)?;
+        // A kernel before 5.11, or a sandbox, that does not know this call says so now.
+        let now = Timespec::default();
+        let mut none = Vec::with_capacity(1);
+        epoll::wait(
+            &own.poller,
+            rustix::buffer::spare_capacity(&mut none),
+            Some(&now),
+        )?;
         Ok(own)
     }
 }

@@ -66,8 +66,9 @@ pub(crate) struct Woken {
 pub(crate) trait Backend: Send + Sync + fmt::Debug {
     /// How many threads may wait at once.
     fn seats(&self) -> usize;
-    /// Brings a descriptor in. It belongs to the backend from now on, also after an error.
-    fn open(&self, fd: Fd, owner: *const ()) -> io::Result<EntryRef>;
+    /// Brings a descriptor in. It belongs to the backend from now on, also after an error. `drains` says that a short read means
+    /// that there was no more.
+    fn open(&self, fd: Fd, drains: bool, owner: *const ()) -> io::Result<EntryRef>;
     /// Takes an operation on `entry`.
     fn submit(&self, cell: Ptr, entry: EntryRef) -> Outcome;
     /// Carries out an operation that is due.
@@ -103,8 +104,8 @@ impl<B: Backend> Backend for crate::sync::Arc<B> {
     fn seats(&self) -> usize {
         (**self).seats()
     }
-    fn open(&self, fd: Fd, owner: *const ()) -> io::Result<EntryRef> {
-        (**self).open(fd, owner)
+    fn open(&self, fd: Fd, drains: bool, owner: *const ()) -> io::Result<EntryRef> {
+        (**self).open(fd, drains, owner)
     }
     fn submit(&self, cell: Ptr, entry: EntryRef) -> Outcome {
         (**self).submit(cell, entry)
@@ -295,10 +296,14 @@ pub(crate) fn make(
     let failed = |error| crate::error::BuildError::io("cannot make the port's descriptors", error);
     match kind {
         #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
-        BackendKind::Auto => {
-            let demux = epoll::Epoll::new().map_err(failed)?;
-            Ok(Box::new(readiness::Readiness::new(demux, let_go)))
-        }
+        BackendKind::Auto => match epoll::Epoll::new() {
+            Ok(demux) => Ok(Box::new(readiness::Readiness::new(demux, let_go))),
+            // The kernel lacks something: do with less.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                make(BackendKind::Portable, let_go)
+            }
+            Err(error) => Err(failed(error)),
+        },
         _ => {
             let demux = portable::Portable::new().map_err(failed)?;
             Ok(Box::new(readiness::Readiness::new(demux, let_go)))

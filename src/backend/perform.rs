@@ -1,12 +1,13 @@
 //! The system calls: a request, carried out without blocking.
 #![allow(unsafe_code)] // an operation's buffers are known by address
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
+use std::os::fd::{AsFd, IntoRawFd};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use socket2::MaybeUninitSlice;
 
 use super::registry::Fd;
 use crate::operation::{Parts, Request};
@@ -58,7 +59,7 @@ unsafe fn call(fd: &Fd, request: Request) -> Result<usize, Errno> {
             // SAFETY: the caller's promise.
             let parts = unsafe { parts.as_mut() };
             // SAFETY: the caller's promise, for each part.
-            unsafe { read_vectored(borrowed, parts) }
+            unsafe { read_vectored(fd, parts) }
         }
         Request::WriteVectored(mut parts) => {
             // SAFETY: the caller's promise.
@@ -92,20 +93,25 @@ fn errno(error: &std::io::Error) -> Errno {
 /// # Safety
 ///
 /// The parts are good for writing, and nobody else's.
-unsafe fn read_vectored(fd: BorrowedFd<'_>, parts: &mut dyn Parts) -> Result<usize, Errno> {
-    let mut slices: [IoSliceMut<'_>; PARTS] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
+unsafe fn read_vectored(fd: &Fd, parts: &mut dyn Parts) -> Result<usize, Errno> {
+    let mut slices: [MaybeUninitSlice<'_>; PARTS] =
+        std::array::from_fn(|_| MaybeUninitSlice::new(&mut []));
     let mut count = 0;
     parts.each(&mut |ptr, len| {
         if count < PARTS && len > 0 {
-            // SAFETY: the caller's promise; a buffer's bytes are initialised by the kernel before anybody reads them.
-            slices[count] = IoSliceMut::new(unsafe { std::slice::from_raw_parts_mut(ptr, len) });
+            // SAFETY: the caller's promise.
+            let room = unsafe { std::slice::from_raw_parts_mut(ptr.cast(), len) };
+            slices[count] = MaybeUninitSlice::new(room);
             count += 1;
         }
     });
     if count == 0 {
         return Ok(0);
     }
-    retry(|| rustix::io::readv(fd, &mut slices[..count]))
+    retry(|| match fd.recv_vectored(&mut slices[..count]) {
+        Ok((count, _)) => Ok(count),
+        Err(error) => Err(errno(&error)),
+    })
 }
 
 /// # Safety

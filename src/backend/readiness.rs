@@ -63,9 +63,15 @@ fn wanted(request: &Request) -> Option<usize> {
     }
 }
 
-/// Whether it moves no byte, so that it need not wait for any.
-fn is_nothing(request: Request) -> bool {
-    match request {
+/// Whether an operation ends whatever its direction's state: because it is about no bytes, or because it waits for nothing.
+///
+/// # Safety
+///
+/// `cell` holds an operation, and is the caller's.
+unsafe fn ends_at_once(cell: Ptr) -> bool {
+    // SAFETY: the caller's promise; the table is the cell's own.
+    match unsafe { (header(cell).vtable().request)(cell) } {
+        Request::Shutdown(_) => true,
         Request::Read { len, .. } | Request::Write { len, .. } => len == 0,
         Request::ReadVectored(mut parts) | Request::WriteVectored(mut parts) => {
             let mut nothing = true;
@@ -118,6 +124,7 @@ impl<D: Demux> Readiness<D> {
                 let more = unsafe { (table.advance)(cell, count) };
                 drained = wanted.is_some_and(|wanted| 0 < count && count < wanted)
                     && self.demux.short_read_drains()
+                    && entry.drains.load(Ordering::Relaxed)
                     && entry.registered.load(Ordering::Relaxed);
                 if !more {
                     return Self::end(cell, raw, entry, way, drained);
@@ -128,7 +135,7 @@ impl<D: Demux> Readiness<D> {
             if !drained {
                 continue;
             }
-            match self.put_back(cell, entry, way) {
+            match self.put_back(cell, entry, way, raw >= 0) {
                 PutBack::Waits => return Outcome::default(),
                 PutBack::AttemptAgain => {}
                 PutBack::Ends(raw) => return Self::end(cell, raw, entry, way, false),
@@ -154,7 +161,7 @@ impl<D: Demux> Readiness<D> {
     }
 
     /// Makes an operation that would block wait, in front, unless something happened since its attempt began.
-    fn put_back(&self, cell: Ptr, entry: EntryRef, way: Way) -> PutBack {
+    fn put_back(&self, cell: Ptr, entry: EntryRef, way: Way, short: bool) -> PutBack {
         let mut direction = entry.direction(way);
         // SAFETY: the cell is an operation's, current and therefore ours.
         let noted = &unsafe { part(cell) }.tick;
@@ -173,6 +180,9 @@ impl<D: Demux> Readiness<D> {
         if let Err(raw) = self.arm(entry, way) {
             return PutBack::Ends(raw);
         }
+        if short && direction.hang_up {
+            return PutBack::AttemptAgain; // The end of the stream is there already, and brings no other event.
+        }
         direction.ready = false;
         direction.current = None;
         // SAFETY: the cell is ours, and goes to the direction's queue as its owner.
@@ -190,7 +200,6 @@ impl<D: Demux> Readiness<D> {
         }
         let before = *interest;
         interest.registered = true;
-        entry.registered.store(true, Ordering::Relaxed);
         interest.read |= way == Way::Read;
         interest.write |= way == Way::Write;
         // SAFETY: the caller holds the direction.
@@ -198,12 +207,19 @@ impl<D: Demux> Readiness<D> {
             return Err(code::CLOSED);
         };
         let (read, write) = (interest.read, interest.write);
-        self.demux
+        match self
+            .demux
             .arm(fd, entry.id(), read, write, before.registered)
-            .map_err(|error| {
+        {
+            Ok(()) => {
+                entry.registered.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => {
                 *interest = before;
-                -i64::from(error.raw_os_error().unwrap_or(0))
-            })
+                Err(-i64::from(error.raw_os_error().unwrap_or(0)))
+            }
+        }
     }
 
     /// Gives back one share of the close; the last one closes the descriptor.
@@ -234,10 +250,9 @@ impl<D: Demux> Readiness<D> {
             // SAFETY: it was the queue's, and is ours now; its result is open.
             out.push_back(unsafe { operation::complete(cell, raw) });
         }
-        if let Some(current) = direction.current {
-            // Under the lock: it is current, so its cell is still its own.
-            let current = header(current);
-            current.request_cancel(current.generation(), phase::CANCEL);
+        // The operation may be over already, and its cell another's, before its direction is let go: hence the generation.
+        if let Some((current, generation)) = direction.current {
+            header(current).request_cancel(generation, phase::CANCEL);
         }
         Some(direction.current.is_some())
     }
@@ -248,9 +263,9 @@ impl<D: Demux> Backend for Readiness<D> {
         self.demux.seats()
     }
 
-    fn open(&self, fd: Fd, owner: *const ()) -> io::Result<EntryRef> {
+    fn open(&self, fd: Fd, drains: bool, owner: *const ()) -> io::Result<EntryRef> {
         self.registry
-            .occupy(fd, owner)
+            .occupy(fd, drains, owner)
             .ok_or_else(|| io::Error::from_raw_os_error(24))
     }
 
@@ -271,19 +286,16 @@ impl<D: Demux> Backend for Readiness<D> {
                 hold: None,
             };
         }
-        // SAFETY: an operation's cell, ours, which stays where it is.
-        let can_end =
-            || direction.ready || is_nothing(unsafe { (header(cell).vtable().request)(cell) });
-        if direction.current.is_some() || !direction.queue.is_empty() || !can_end() {
+        let behind = direction.current.is_some() || !direction.queue.is_empty();
+        // SAFETY: an operation's cell, ours.
+        if behind || !(direction.ready || unsafe { ends_at_once(cell) }) {
             // SAFETY: the cell goes to the direction's queue as its owner.
             direction
                 .queue
                 .push_back(unsafe { Completion::from_ptr(cell) });
             return Outcome::default();
         }
-        direction.current = Some(cell);
-        // SAFETY: an operation's cell, ours.
-        unsafe { part(cell) }.tick.set(direction.tick);
+        direction.take_up(cell);
         drop(direction);
         self.carry_out(cell)
     }
@@ -304,14 +316,13 @@ impl<D: Demux> Backend for Readiness<D> {
             self.give_share(hold.entry);
             return None;
         }
-        if !direction.ready {
+        let next = direction.queue.first()?;
+        // SAFETY: an operation's cell, which the queue owns.
+        if !direction.ready && !unsafe { ends_at_once(next) } {
             return None;
         }
-        let next = direction.queue.pop_front()?;
-        direction.current = Some(next.ptr());
-        // SAFETY: an operation's cell, which `next` owns.
-        unsafe { part(next.ptr()) }.tick.set(direction.tick);
-        Some(next)
+        direction.take_up(next);
+        direction.queue.pop_front()
     }
 
     fn cancel(&self, cell: Ptr, generation: u32, object: ObjectId) -> Option<Completion> {
@@ -423,9 +434,7 @@ impl<D: Demux> Reaper<'_, D> {
             return;
         }
         if let Some(next) = direction.queue.pop_front() {
-            direction.current = Some(next.ptr());
-            // SAFETY: an operation's cell, which `next` owns.
-            unsafe { part(next.ptr()) }.tick.set(direction.tick);
+            direction.take_up(next.ptr());
             self.due.push_back(next);
             self.count += 1;
         }

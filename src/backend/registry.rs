@@ -16,8 +16,9 @@
 use std::fmt;
 use std::ptr::NonNull;
 
-use crate::cell::Ptr;
+use crate::cell::{Ptr, header};
 use crate::id::ObjectId;
+use crate::operation::part;
 use crate::queue::List;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use crate::sync::{Mutex, MutexGuard, OnceLock, PlainMutex};
@@ -35,7 +36,8 @@ pub(crate) struct Direction {
     /// The operations that wait, oldest first.
     pub(crate) queue: List,
     /// The operation that is due or being attempted: nobody else attempts while it is here.
-    pub(crate) current: Option<Ptr>,
+    /// With its cell's generation, since it may be over before its direction is let go.
+    pub(crate) current: Option<(Ptr, u32)>,
     /// Advances with each event, so that an attempt that began before it does not clear `ready`.
     pub(crate) tick: u32,
     /// Whether an attempt may succeed. True at first: attempt, then ask.
@@ -48,6 +50,15 @@ pub(crate) struct Direction {
 
 // SAFETY: `current` names a cell that the direction's operation owns; it goes with the entry's lock.
 unsafe impl Send for Direction {}
+
+impl Direction {
+    /// Makes an operation the current one.
+    pub(crate) fn take_up(&mut self, cell: Ptr) {
+        self.current = Some((cell, header(cell).generation()));
+        // SAFETY: whoever calls owns the operation's cell.
+        unsafe { part(cell) }.tick.set(self.tick);
+    }
+}
 
 /// What was asked of the demultiplexer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,6 +81,8 @@ pub(crate) struct Entry {
     pub(crate) generation: AtomicU32,
     pub(crate) refs: AtomicU32,
     pub(crate) shares: AtomicU32,
+    /// Whether a short read means that there was no more.
+    pub(crate) drains: AtomicBool,
     /// Whether the demultiplexer knows it: `interest.registered`, for whoever does not hold that lock.
     pub(crate) registered: AtomicBool,
     pub(crate) interest: Mutex<Interest>,
@@ -102,6 +115,7 @@ impl Entry {
             generation: AtomicU32::new(0),
             refs: AtomicU32::new(0),
             shares: AtomicU32::new(0),
+            drains: AtomicBool::new(false),
             registered: AtomicBool::new(false),
             interest: Mutex::new(Interest::default()),
             owner: AtomicPtr::new(std::ptr::null_mut()),
@@ -208,7 +222,7 @@ impl Registry {
     }
 
     /// A vacant entry, made the home of `fd` with one handle. `None` when there are too many; the descriptor is dropped.
-    pub(crate) fn occupy(&self, fd: Fd, owner: *const ()) -> Option<EntryRef> {
+    pub(crate) fn occupy(&self, fd: Fd, drains: bool, owner: *const ()) -> Option<EntryRef> {
         let index = {
             let mut free = self
                 .free
@@ -237,14 +251,17 @@ impl Registry {
         entry.shares.store(3, Ordering::Relaxed);
         *entry.interest.lock() = Interest::default();
         entry.registered.store(false, Ordering::Relaxed);
-        for way in [Way::Read, Way::Write] {
-            let mut direction = entry.direction(way);
+        entry.drains.store(drains, Ordering::Relaxed);
+        // One for the handle, one for the open descriptor.
+        entry.refs.store(2, Ordering::Release);
+        // Both at once: whoever closes everything finds it open in both directions, or not at all.
+        let mut directions = (entry.direction(Way::Read), entry.direction(Way::Write));
+        for direction in [&mut directions.0, &mut directions.1] {
             direction.ready = true;
             direction.hang_up = false;
             direction.closed = false;
         }
-        // One for the handle, one for the open descriptor.
-        entry.refs.store(2, Ordering::Release);
+        drop(directions);
         Some(entry)
     }
 
@@ -294,7 +311,7 @@ mod tests {
             let mut seen: HashMap<ObjectId, ()> = HashMap::new();
             for (open, which) in steps {
                 if open || living.is_empty() {
-                    let entry = registry.occupy(socket(), std::ptr::null()).expect("room");
+                    let entry = registry.occupy(socket(), true, std::ptr::null()).expect("room");
                     prop_assert!(seen.insert(entry.id(), ()).is_none(), "an id was issued twice");
                     prop_assert!(!living.contains(&entry));
                     prop_assert_eq!(registry.get(entry.index), Some(entry));

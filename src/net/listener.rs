@@ -43,7 +43,7 @@ impl TcpListener {
         let socket =
             bound(address).map_err(|error| Error::from_io(Kind::Bind, &error).at(address))?;
         Ok(Self(
-            Handle::open(port.as_ref(), socket).map_err(|error| error.at(address))?,
+            Handle::open(port.as_ref(), socket, true).map_err(|error| error.at(address))?,
         ))
     }
 
@@ -60,7 +60,7 @@ impl TcpListener {
         socket
             .set_nonblocking(true)
             .map_err(|error| Error::from_io(Kind::Register, &error))?;
-        Ok(Self(Handle::open(port.as_ref(), socket)?))
+        Ok(Self(Handle::open(port.as_ref(), socket, true)?))
     }
 
     /// Waits for a connection. Several may be pending at once.
@@ -71,7 +71,7 @@ impl TcpListener {
         Initiation::on_object(
             &self.0,
             Accept {
-                port: self.0.port(),
+                port: self.0.port().downgrade(),
                 peer: None,
             },
         )

@@ -12,7 +12,7 @@ use crate::buf::{Buf, BufMut};
 use crate::error::{Error, ErrorKind};
 use crate::id::Kind;
 use crate::operation::{Operation, Parts, Request, sealed};
-use crate::port::CompletionPort;
+use crate::port::WeakPort;
 use crate::port::object::Handle;
 
 /// What reading and writing end with: how many bytes, and the buffer.
@@ -218,7 +218,8 @@ impl<B: Buf> Operation for WriteVectored<B> {
 /// The operation of [`TcpListener::accept`](super::TcpListener::accept).
 #[derive(Debug)]
 pub struct Accept {
-    pub(super) port: CompletionPort,
+    /// Weak, or a port would keep itself alive by a completion that waits in it.
+    pub(super) port: WeakPort,
     pub(super) peer: Option<SocketAddr>,
 }
 
@@ -242,7 +243,11 @@ impl Operation for Accept {
         let peer = self
             .peer
             .ok_or_else(|| Error::new(ErrorKind::Os, Self::KIND))?;
-        Ok((TcpStream::over(&self.port, socket)?, peer))
+        let port = self
+            .port
+            .upgrade()
+            .ok_or_else(|| Error::new(ErrorKind::Closed, Self::KIND))?;
+        Ok((TcpStream::over(&port, socket, true)?, peer))
     }
 }
 

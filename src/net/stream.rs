@@ -70,8 +70,9 @@ pub struct ReadHalf(TcpStream);
 pub struct WriteHalf(TcpStream);
 
 impl TcpStream {
-    pub(super) fn over(port: &CompletionPort, socket: Fd) -> Result<Self, Error> {
-        Ok(Self(Handle::open(port, socket)?))
+    /// See `Inner::open` for `drains`.
+    pub(super) fn over(port: &CompletionPort, socket: Fd, drains: bool) -> Result<Self, Error> {
+        Ok(Self(Handle::open(port, socket, drains)?))
     }
 
     pub(super) fn of(handle: Handle) -> Self {
@@ -100,7 +101,7 @@ impl TcpStream {
         port: &impl AsRef<CompletionPort>,
         stream: std::net::TcpStream,
     ) -> Result<Self, Error> {
-        Self::register(port.as_ref(), Socket::from(stream))
+        Self::register(port.as_ref(), Socket::from(stream), true)
     }
 
     /// Takes in any connected stream socket that the caller owns: a Unix socket, one end of a pair.
@@ -109,14 +110,15 @@ impl TcpStream {
     ///
     /// As [`from_std`](Self::from_std).
     pub fn from_fd(port: &impl AsRef<CompletionPort>, socket: OwnedFd) -> Result<Self, Error> {
-        Self::register(port.as_ref(), Socket::from(socket))
+        // Messages with boundaries may end a read early with more behind: every read goes on until there is no more.
+        Self::register(port.as_ref(), Socket::from(socket), false)
     }
 
-    fn register(port: &CompletionPort, socket: Socket) -> Result<Self, Error> {
+    fn register(port: &CompletionPort, socket: Socket, drains: bool) -> Result<Self, Error> {
         socket
             .set_nonblocking(true)
             .map_err(|error| Error::from_io(Kind::Register, &error))?;
-        Self::over(port, socket)
+        Self::over(port, socket, drains)
     }
 
     /// Reads what is there, as much as `buf` has *capacity* for, from its start, and sets its length to that. 0 is the end of the

@@ -34,9 +34,9 @@ use crate::error::BuildError;
 use crate::error::Error;
 use crate::id::{Kind, ObjectId};
 use crate::local::Local;
-use crate::operation::{self, OperationKey, code, part};
+use crate::operation::{self, OperationKey, part};
 use crate::queue::List;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use crate::sync::{Arc, Weak, mutant};
 use dispatcher::{Dispatcher, Origin, Placed, Worker};
 use pool::{Knobs, Pool};
@@ -91,6 +91,16 @@ pub enum CancelOutcome {
 #[derive(Clone)]
 pub struct CompletionPort(pub(crate) Arc<Inner>);
 
+/// A port that may be gone.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakPort(Weak<Inner>);
+
+impl WeakPort {
+    pub(crate) fn upgrade(&self) -> Option<CompletionPort> {
+        self.0.upgrade().map(CompletionPort)
+    }
+}
+
 /// What all clones of a port share.
 pub(crate) struct Inner {
     pub(crate) home: Arc<Home>,
@@ -99,8 +109,23 @@ pub(crate) struct Inner {
     pub(crate) sleep: Sleep,
     pub(crate) timers: Timers,
     pub(crate) pool: Pool,
-    pub(crate) stop: AtomicBool,
+    /// Why nobody may run, as bits of [`halt`].
+    halt: AtomicUsize,
     pub(crate) closed: AtomicBool,
+    /// How often `discard` was asked for since it last went through.
+    discards: AtomicUsize,
+    /// Whether nobody works here but those who take completions by hand.
+    by_hand: bool,
+}
+
+/// Why nobody may run a port's handlers.
+pub(crate) mod halt {
+    /// Somebody said `stop`.
+    pub(crate) const STOPPED: usize = 1;
+    /// A handler panicked, and the others of its run are to return.
+    pub(crate) const PANICKED: usize = 2;
+    /// The proactor is gone: what comes now is dropped.
+    pub(crate) const ENDED: usize = 4;
 }
 
 impl Inner {
@@ -108,6 +133,7 @@ impl Inner {
         backend: Box<dyn Backend>,
         dispatcher: Box<dyn Dispatcher>,
         knobs: Knobs,
+        by_hand: bool,
     ) -> Arc<Self> {
         let workers = knobs.workers.get();
         let home = Home::new(workers);
@@ -115,8 +141,10 @@ impl Inner {
             sleep: Sleep::new(workers, backend.seats()),
             timers: Timers::new(),
             pool: Pool::new(knobs),
-            stop: AtomicBool::new(false),
+            halt: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
+            discards: AtomicUsize::new(0),
+            by_hand,
             home,
             backend,
             dispatcher,
@@ -133,15 +161,27 @@ impl Inner {
     }
 
     /// Brings a descriptor in.
-    pub(crate) fn open(self: &Arc<Self>, fd: Fd) -> Result<EntryRef, Error> {
+    ///
+    /// `drains` says that a short read means that there was no more: true of TCP, not of every socket.
+    pub(crate) fn open(self: &Arc<Self>, fd: Fd, drains: bool) -> Result<EntryRef, Error> {
+        let closed = || Error::new(crate::error::ErrorKind::Closed, Kind::Register);
         if self.closed.load(Ordering::Acquire) {
-            return Err(Error::new(crate::error::ErrorKind::Closed, Kind::Register));
+            return Err(closed());
         }
         let owner = Arc::into_raw(Arc::clone(self)).cast::<()>();
-        self.backend.open(fd, owner).map_err(|error| {
+        let entry = self.backend.open(fd, drains, owner).map_err(|error| {
             Self::let_go(owner);
             Error::from_io(Kind::Register, &error)
-        })
+        })?;
+        // `close` says that it closes, fences, and then looks for entries: one of the two sees the other.
+        fence(Ordering::SeqCst);
+        if self.closed.load(Ordering::Acquire) {
+            let generation = entry.generation.load(Ordering::Acquire);
+            self.backend.close(entry, generation, &List::new());
+            self.backend.release(entry);
+            return Err(closed());
+        }
+        Ok(entry)
     }
 
     /// Hands a cell to the backend, and on with what comes back at once.
@@ -154,11 +194,11 @@ impl Inner {
 
     /// Arms a timer operation.
     pub(crate) fn arm(&self, cell: Ptr, at: Instant) {
-        if self.closed.load(Ordering::Acquire) {
-            return self.fail(cell, code::CLOSED);
-        }
         // SAFETY: the cell was placed by the caller as a timer operation's, and is nobody else's yet.
-        unsafe { self.timers.arm(&*self.backend, cell, at) };
+        let over = unsafe { self.timers.arm(&*self.backend, cell, at) };
+        if let Some(over) = over {
+            self.complete(over, None);
+        }
     }
 
     /// Ends an operation that was not submitted.
@@ -170,16 +210,44 @@ impl Inner {
 
     /// Limits an operation that is about to be submitted.
     pub(crate) fn limit(&self, cell: Ptr, after: Duration) {
-        let limit = self
-            .timers
-            .limit(&*self.backend, &self.home, cell, timers::from_now(after));
+        let at = timers::from_now(after);
         // SAFETY: the cell was placed by the caller, and is nobody else's yet.
-        unsafe { part(cell) }.set_limit(limit);
+        let part = unsafe { part(cell) };
+        self.timers
+            .limit(&*self.backend, &self.home, cell, at, |limit, generation| {
+                part.set_limit(limit, generation);
+            });
     }
 
-    /// Whether `stop` holds.
+    /// Whether nobody may run, for whatever reason.
+    #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
+        self.halt.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether the proactor is gone.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.halt.load(Ordering::Acquire) & halt::ENDED != 0
+    }
+
+    /// Gives a reason why nobody may run, and tells everybody.
+    pub(crate) fn raise(&self, reason: usize) {
+        self.halt.fetch_or(reason, Ordering::AcqRel);
+        self.tell_all();
+    }
+
+    /// Takes a reason back.
+    pub(crate) fn lower(&self, reason: usize) {
+        self.halt.fetch_and(!reason, Ordering::AcqRel);
+        self.pool.call_guests();
+    }
+
+    /// Has everybody who sleeps or waits here look again.
+    pub(crate) fn tell_all(&self) {
+        if !mutant("end-wakes-nobody") {
+            self.sleep.wake_all(&*self.backend);
+        }
+        self.pool.call_guests();
     }
 
     /// Sends a finished operation where it belongs, and then lets its direction go.
@@ -220,6 +288,10 @@ impl Inner {
         });
         if placed == Placed::Shared {
             self.sleep.wake_one(&*self.backend);
+            // After the push, so that either this thread or whoever ends the port sees the other.
+            if self.is_ended() {
+                self.discard();
+            }
         }
     }
 
@@ -261,47 +333,51 @@ impl Inner {
     pub(crate) fn cross_off(&self) {
         self.home.ledger.finished(None);
         if self.home.ledger.is_settled() && !mutant("guard-wakes-nobody") {
-            self.sleep.wake_all(&*self.backend);
-            self.pool.call_guests();
+            self.tell_all();
         }
     }
 
     /// Whether a worker about to sleep must not.
     pub(crate) fn is_restless(&self) -> bool {
-        !self.dispatcher.is_empty()
-            || self.stop.load(Ordering::Acquire)
-            || self.home.ledger.is_settled()
+        !self.dispatcher.is_empty() || self.is_stopped() || self.home.ledger.is_settled()
     }
 
     /// Closes every object and takes out every timer; what was outstanding ends as cancelled, in the list.
     pub(crate) fn close(&self) -> List {
         self.closed.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
         let out = List::new();
         self.backend.close_all(&out);
         self.timers.drain(&self.home, &out);
         out
     }
 
-    /// Drops everything that is held, uncalled, and closes. For the end: no handler runs any more.
+    /// Drops everything that is held, uncalled, and closes. For the end: no handler runs any more. What a worker that is still at
+    /// work holds, it drops as it leaves.
     pub(crate) fn discard(&self) {
-        // A dropped handler may drop a stream, whose close brings more; each round takes what is there.
-        for _ in 0..64 {
-            let closed = self.close();
-            let mut any = false;
-            for done in closed {
+        if self.discards.fetch_add(1, Ordering::AcqRel) > 0 {
+            return; // Whoever is at it, also further up on this stack, goes another round.
+        }
+        let mut asked = 1;
+        loop {
+            for done in self.close() {
                 self.lift_limit(&done);
-                any = true;
             }
-            let local = Local::new(&self.home, 0, 1);
-            while let Some(held) = self
-                .pool
-                .pop_for_drop(&*self.dispatcher, Worker::new(&local))
+            // Each place at once: a strategy's `next` is for whoever has the place.
+            let places: Vec<_> = std::iter::from_fn(|| self.pool.claim()).collect();
+            for place in &places {
+                let local = Local::new(&self.home, place.index, self.pool.knobs.workers.get());
+                while let Some(held) = self.dispatcher.next(Worker::new(&local)) {
+                    drop(held);
+                }
+            }
+            drop(places);
+            match self
+                .discards
+                .compare_exchange(asked, 0, Ordering::AcqRel, Ordering::Acquire)
             {
-                drop(held);
-                any = true;
-            }
-            if !any {
-                return;
+                Ok(_) => return,
+                Err(now) => asked = now,
             }
         }
     }
@@ -323,6 +399,10 @@ impl completion::Attempt for Inner {
         }
         self.next(hold);
         done
+    }
+
+    fn settled(&self) {
+        self.tell_all();
     }
 }
 
@@ -347,6 +427,10 @@ impl fmt::Debug for Inner {
 }
 
 impl CompletionPort {
+    pub(crate) fn downgrade(&self) -> WeakPort {
+        WeakPort(Arc::downgrade(&self.0))
+    }
+
     /// A port to be used alone: completions wait in it until somebody takes them.
     ///
     /// # Errors
@@ -360,6 +444,7 @@ impl CompletionPort {
             backend,
             Box::new(seat::Waiting::default()),
             Knobs::default(),
+            true,
         )))
     }
 
@@ -406,9 +491,7 @@ impl CompletionPort {
 
     /// Makes everyone who runs this port return soon, leaving what is ready. See [`Proactor::stop`](crate::Proactor::stop).
     pub fn stop(&self) {
-        self.0.stop.store(true, Ordering::Release);
-        self.0.sleep.wake_all(&*self.0.backend);
-        self.0.pool.call_guests();
+        self.0.raise(halt::STOPPED);
     }
 
     /// Wakes one thread that waits in the port, or the next to come.
@@ -448,6 +531,7 @@ impl AsRef<CompletionPort> for CompletionPort {
 ))]
 impl std::os::fd::AsFd for CompletionPort {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.sleep.is_foreign();
         // Both backends of this platform have one.
         match self.0.backend.as_fd() {
             Some(fd) => fd,

@@ -15,8 +15,9 @@ use crate::sync::atomic::Ordering;
 pub(crate) struct Handle(EntryRef);
 
 impl Handle {
-    pub(crate) fn open(port: &CompletionPort, fd: Fd) -> Result<Self, Error> {
-        port.0.open(fd).map(Self)
+    /// See `Inner::open`.
+    pub(crate) fn open(port: &CompletionPort, fd: Fd, drains: bool) -> Result<Self, Error> {
+        port.0.open(fd, drains).map(Self)
     }
 
     #[inline]

@@ -1,12 +1,11 @@
 //! Who may be a worker, and what the workers share beside the port: knobs, hooks, guests.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use super::dispatcher::{Dispatcher, Worker};
-use crate::completion::Completion;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -108,13 +107,17 @@ pub(crate) struct Pool {
 }
 
 struct Places {
-    free: Vec<usize>,
+    /// Who is free, and how many completions it has picked so far.
+    free: Vec<(usize, usize)>,
 }
 
 impl Pool {
     pub(crate) fn new(knobs: Knobs) -> Self {
         // The lowest index is given out first.
-        let free = (0..knobs.workers.get()).rev().collect();
+        let free = (0..knobs.workers.get())
+            .rev()
+            .map(|index| (index, 0))
+            .collect();
         Self {
             knobs,
             places: Mutex::new(Places { free }),
@@ -126,8 +129,16 @@ impl Pool {
 
     /// A place, if one is free.
     pub(crate) fn claim(&self) -> Option<Place<'_>> {
-        let index = self.places.lock().free.pop()?;
-        Some(Place { pool: self, index })
+        let free = self.places.lock().free.pop()?;
+        Some(self.place(free))
+    }
+
+    fn place(&self, (index, picks): (usize, usize)) -> Place<'_> {
+        Place {
+            pool: self,
+            index,
+            picks: Cell::new(picks),
+        }
     }
 
     /// Waits for a place, or until `over`, which is looked at whenever something has changed.
@@ -137,8 +148,8 @@ impl Pool {
             if over() {
                 return None;
             }
-            if let Some(index) = places.free.pop() {
-                return Some(Place { pool: self, index });
+            if let Some(free) = places.free.pop() {
+                return Some(self.place(free));
             }
             places = self.changed.wait(places);
         }
@@ -177,15 +188,6 @@ impl Pool {
         self.call_guests();
     }
 
-    /// The strategy's next, for its being dropped.
-    pub(crate) fn pop_for_drop(
-        &self,
-        dispatcher: &dyn Dispatcher,
-        worker: Worker<'_>,
-    ) -> Option<Completion> {
-        dispatcher.next(worker)
-    }
-
     /// Whether the calling worker is the only one, and may sit untimed though it waits for an output that another could
     /// take delivery of. It has taken its seat. The lock orders this against `claim`: either the newcomer's place is seen
     /// here, or the newcomer sees this worker (`somebody_is_alone`), and rings it out of its seat.
@@ -222,11 +224,17 @@ impl Pool {
 pub(crate) struct Place<'a> {
     pool: &'a Pool,
     pub(crate) index: usize,
+    /// The worker's picks, over all who had the place: what is to happen now and then happens also if each stays for one.
+    pub(crate) picks: Cell<usize>,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.pool.places.lock().free.push(self.index);
+        self.pool
+            .places
+            .lock()
+            .free
+            .push((self.index, self.picks.get()));
         self.pool.changed.notify_all();
     }
 }

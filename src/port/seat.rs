@@ -53,30 +53,24 @@ impl Seat<'_> {
     pub fn reap(self, batch: &mut Batch, deadline: Option<Instant>) -> io::Result<usize> {
         let inner = self.inner;
         let due = List::new();
-        let mut rung = false;
-        let waited = if inner.dispatcher.is_empty() {
-            inner.backend.wait(&mut batch.events, &due, deadline)
+        // If something is posted, look, but do not wait.
+        let until = if !inner.dispatcher.is_empty() || inner.is_stopped() {
+            Some(Instant::now())
         } else {
-            // Something is posted: look, but do not wait.
-            inner
-                .backend
-                .wait(&mut batch.events, &due, Some(Instant::now()))
+            deadline
         };
-        if let Ok(woken) = &waited {
-            rung = woken.notified;
-            if woken.timer {
-                inner.fire_timers(&due);
-            }
-        }
+        let waited = inner.backend.wait(&mut batch.events, &due, until);
+        let woken = waited.as_ref().copied().unwrap_or_default();
         std::mem::forget(self);
-        if inner.sleep.stand(rung, true) && inner.sleep.found() && !inner.dispatcher.is_empty() {
-            inner.sleep.wake_one(&*inner.backend);
+        stand(inner, woken.notified);
+        if woken.timer {
+            inner.fire_timers(&due);
         }
         for completion in due {
             batch.add(inner, completion);
         }
         let local = Local::new(&inner.home, 0, 1);
-        while batch.len < inner.pool.knobs.batch.get() {
+        while inner.by_hand && batch.len < inner.pool.knobs.batch.get() {
             match inner.dispatcher.next(Worker::new(&local)) {
                 Some(completion) => batch.add(inner, completion),
                 None => break,
@@ -88,8 +82,19 @@ impl Seat<'_> {
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        self.inner.sleep.stand(false, true);
+        stand(self.inner, false);
     }
+}
+
+/// Leaves a seat, and passes on what others rely on: a bell that was answered, a stop, an empty seat.
+fn stand(inner: &Inner, notified: bool) {
+    if inner.sleep.stand(notified) && inner.sleep.found() && !inner.dispatcher.is_empty() {
+        inner.sleep.wake_one(&*inner.backend);
+    }
+    if inner.is_stopped() {
+        inner.sleep.pass_on(&*inner.backend);
+    }
+    inner.sleep.hand_over();
 }
 
 impl fmt::Debug for Seat<'_> {
@@ -178,6 +183,9 @@ impl CompletionPort {
     /// The oldest completion that is posted or finished, without waiting and without a seat. For ports that are used
     /// alone.
     pub fn take(&self) -> Option<Completion> {
+        if !self.0.by_hand {
+            return None; // A strategy's `next` is for its workers.
+        }
         let local = Local::new(&self.0.home, 0, 1);
         self.0.dispatcher.next(Worker::new(&local))
     }

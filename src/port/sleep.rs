@@ -25,9 +25,16 @@ const PARKED: u64 = 1 << 8;
 const SEARCHING: u64 = 1 << 24;
 const RUNG: u64 = 1 << 40;
 const WATCHED: u64 = 1 << 41;
+/// A foreign event loop waits on the port's descriptor: as if somebody sat for ever.
+const FOREIGN: u64 = 1 << 42;
 
 const fn seated(word: u64) -> u64 {
     word & 0xff
+}
+
+/// Whether ringing the bell reaches anybody.
+const fn hears(word: u64) -> bool {
+    seated(word) > 0 || word & FOREIGN != 0
 }
 
 const fn parked(word: u64) -> u64 {
@@ -96,6 +103,11 @@ impl Sleep {
         }
     }
 
+    /// A foreign event loop will wait on the port's descriptor.
+    pub(crate) fn is_foreign(&self) {
+        self.word.fetch_or(FOREIGN, Ordering::AcqRel);
+    }
+
     /// Whether a thread sits.
     pub(crate) fn is_watched(&self) -> bool {
         seated(self.word.load(Ordering::Relaxed)) > 0
@@ -129,10 +141,10 @@ impl Sleep {
     }
 
     /// Leaves the seat. True if this worker searches now: it has answered the bell.
-    pub(crate) fn stand(&self, notified: bool, to_work: bool) -> bool {
+    pub(crate) fn stand(&self, notified: bool) -> bool {
         let mut word = guess(&self.word);
         let mut answered;
-        let next = loop {
+        loop {
             answered = notified && word & RUNG != 0;
             let answer = if answered {
                 SEARCHING.wrapping_sub(RUNG)
@@ -144,15 +156,12 @@ impl Sleep {
                 .word
                 .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed)
             {
-                Ok(_) => break next,
+                Ok(_) => break,
                 Err(now) => word = now,
             }
-        };
+        }
         if self.seats == 1 {
             self.departures.fetch_add(1, Ordering::Relaxed);
-        }
-        if to_work && seated(next) == 0 && parked(next) > 0 && !mutant("promote-nobody") {
-            self.promote();
         }
         answered
     }
@@ -196,10 +205,10 @@ impl Sleep {
         }
     }
 
-    /// A worker goes away: somebody else is to sit, if nobody does.
+    /// This worker goes to work, or away: somebody else is to sit, if nobody does.
     pub(crate) fn hand_over(&self) {
         let word = self.word.load(Ordering::Acquire);
-        if seated(word) == 0 && parked(word) > 0 {
+        if seated(word) == 0 && parked(word) > 0 && !mutant("promote-nobody") {
             self.promote();
         }
     }
@@ -212,7 +221,7 @@ impl Sleep {
             fence(Ordering::SeqCst);
         }
         let word = self.word.load(Ordering::Relaxed);
-        if seated(word) + parked(word) == 0 || searching(word) > 0 || word & RUNG != 0 {
+        if !(hears(word) || parked(word) > 0) || searching(word) > 0 || word & RUNG != 0 {
             return;
         }
         self.wake_slow(backend, word);
@@ -223,7 +232,7 @@ impl Sleep {
         if parked(word) > 0 && self.unpark_one() {
             return;
         }
-        while seated(word) > 0 && searching(word) == 0 && word & RUNG == 0 {
+        while hears(word) && searching(word) == 0 && word & RUNG == 0 {
             match self.word.compare_exchange_weak(
                 word,
                 word | RUNG,
@@ -349,7 +358,11 @@ impl Sleep {
                 Token::Watch => {
                     *token = Token::Nothing;
                     drop(token);
-                    return self.watch(index, deadline);
+                    if let Some(how) = self.watch(index, deadline) {
+                        return how;
+                    }
+                    token = parker.token.lock();
+                    continue;
                 }
                 Token::Nothing => {}
             }
@@ -369,8 +382,9 @@ impl Sleep {
         }
     }
 
-    /// Looks at the seat once a tick, while somebody may be running handlers with the seat empty.
-    fn watch(&self, index: usize, deadline: Option<Instant>) -> Unparked {
+    /// Looks at the seat once a tick, while somebody may be running handlers with the seat empty. None if nothing happened for
+    /// long: off watch, and still parked.
+    fn watch(&self, index: usize, deadline: Option<Instant>) -> Option<Unparked> {
         let parker = &self.parkers[index];
         let mut seen = self.departures.load(Ordering::Relaxed);
         let mut quiet = 0;
@@ -380,7 +394,7 @@ impl Sleep {
                 *token = Token::Nothing;
                 drop(token);
                 self.end_watch();
-                return Unparked::Searching;
+                return Some(Unparked::Searching);
             }
             let timed_out;
             (token, timed_out) = parker
@@ -396,7 +410,7 @@ impl Sleep {
             let over = deadline.is_some_and(|deadline| deadline <= Instant::now());
             if ((empty && unchanged) || over) && self.withdraw(index) {
                 self.end_watch();
-                return self.leave(index, Unparked::LookAgain);
+                return Some(self.leave(index, Unparked::LookAgain));
             }
             quiet = if unchanged && !empty { quiet + 1 } else { 0 };
             token = parker.token.lock();
@@ -404,7 +418,7 @@ impl Sleep {
         drop(token);
         // Off watch. Whoever left the seat until now thought itself watched: see whether it did.
         self.end_watch();
-        self.wait(index, deadline)
+        None
     }
 
     /// The word, for models: seated, parked, searching.

@@ -15,7 +15,7 @@ use crate::backend::Backend;
 use crate::cell::{self, Class, Header, Home, Ptr, VTable, header, phase};
 use crate::completion::Completion;
 use crate::id::{Kind, ObjectId};
-use crate::operation::{self, Request, cancelled};
+use crate::operation::{self, Request, cancelled, code};
 use crate::queue::List;
 use crate::sync::{Mutex, mutant};
 
@@ -28,6 +28,7 @@ struct State {
     wheel: Wheel,
     /// The tick that the backend's timer is set to.
     set: Option<u64>,
+    closed: bool,
 }
 
 /// A limit's cell: not an operation, but what ends one.
@@ -87,6 +88,7 @@ impl Timers {
             state: Mutex::new(State {
                 wheel: Wheel::new(),
                 set: None,
+                closed: false,
             }),
         }
     }
@@ -101,9 +103,8 @@ impl Timers {
         self.epoch.checked_add(Duration::from_millis(tick))
     }
 
-    fn link(&self, backend: &dyn Backend, node: NonNull<Node>, at: Instant) {
+    fn link(&self, state: &mut State, backend: &dyn Backend, node: NonNull<Node>, at: Instant) {
         let tick = self.tick_after(at);
-        let mut state = self.state.lock();
         // SAFETY: the node stands in a cell that is pending, so its address stays; it is unlinked before the cell is freed
         // (`fire`, `cancel`, `lift`, `drain`).
         unsafe { state.wheel.insert(node, tick) };
@@ -113,26 +114,44 @@ impl Timers {
         }
     }
 
-    /// Arms a timer operation.
+    /// Arms a timer operation. Gives it back, finished, if it was asked to end before it was armed, or everything is closed.
     ///
     /// # Safety
     ///
-    /// `cell` holds a timer operation that is pending, and is the caller's to give.
-    pub(crate) unsafe fn arm(&self, backend: &dyn Backend, cell: Ptr, at: Instant) {
+    /// `cell` holds a timer operation whose result is open, and is the caller's to give.
+    pub(crate) unsafe fn arm(
+        &self,
+        backend: &dyn Backend,
+        cell: Ptr,
+        at: Instant,
+    ) -> Option<Completion> {
+        let mut state = self.state.lock();
+        let over = if state.closed {
+            Some(code::CLOSED)
+        } else {
+            cancelled(header(cell).phase())
+        };
+        if let Some(raw) = over {
+            // SAFETY: the caller's promise.
+            return Some(unsafe { operation::complete(cell, raw) });
+        }
         // SAFETY: the caller's promise.
         if let Some(node) = unsafe { node_of(cell) } {
-            self.link(backend, node, at);
+            self.link(&mut state, backend, node, at);
         }
+        None
     }
 
-    /// Limits `target`: at `at` it is asked to end as timed out. Returns the limit's cell.
+    /// Limits `target`: at `at` it is asked to end as timed out. `known` gets the limit's cell and generation before the limit
+    /// can pass. Once everything is closed there are no limits.
     pub(crate) fn limit(
         &self,
         backend: &dyn Backend,
         home: &Home,
         target: Ptr,
         at: Instant,
-    ) -> Ptr {
+        known: impl FnOnce(Ptr, u32),
+    ) {
         let cell = home.alloc(LIMIT.class, &LIMIT, phase::PENDING, ObjectId::TIMER.bits());
         let end = End {
             node: Node::new(cell.as_ptr().cast()),
@@ -141,8 +160,12 @@ impl Timers {
         };
         // SAFETY: the class has room for a `Limit`, and nobody else has the cell.
         unsafe { end_of(cell).write(end) };
-        self.link(backend, limit_node(cell), at);
-        cell
+        let mut state = self.state.lock();
+        if state.closed {
+            return home.free(cell);
+        }
+        known(cell, header(cell).generation());
+        self.link(&mut state, backend, limit_node(cell), at);
     }
 
     /// Lifts a limit whose operation is over; if it has expired meanwhile, its expiry finds the operation gone.
@@ -158,18 +181,22 @@ impl Timers {
         home.free(limit);
     }
 
-    /// Takes out a timer that was asked to be cancelled, if it has not expired meanwhile.
+    /// Takes out a timer that was asked to end, if it is armed and has not expired meanwhile.
     pub(crate) fn cancel(&self, cell: Ptr, generation: u32) -> Option<Completion> {
         let mut state = self.state.lock();
-        if !header(cell).is(generation, phase::CANCEL) {
+        let timer = header(cell);
+        if !timer.is(generation, phase::CANCEL) && !timer.is(generation, phase::TIMEOUT) {
             return None;
         }
-        // SAFETY: its result is open, so the cell is still this timer's, and linked.
+        let raw = cancelled(timer.phase())?;
+        // SAFETY: its result is open, so the cell is still this timer's.
         let node = unsafe { node_of(cell) }?;
-        // SAFETY: as above.
-        unsafe { state.wheel.remove(node) };
+        // SAFETY: as above; a node that is not linked is not armed yet, and `arm` will see the request.
+        if !unsafe { state.wheel.remove(node) } {
+            return None;
+        }
         // SAFETY: unlinked by us, so ours; its result is open.
-        Some(unsafe { operation::complete(cell, operation::code::CANCELLED) })
+        Some(unsafe { operation::complete(cell, raw) })
     }
 
     /// Expires what is due. Timers go to `due`, finished; limits are returned.
@@ -211,9 +238,10 @@ impl Timers {
         self.instant(tick)
     }
 
-    /// Takes out everything: timers as cancelled, limits away.
+    /// Takes out everything: timers as cancelled, limits away. What is armed from now on ends as closed.
     pub(crate) fn drain(&self, home: &Home, out: &List) {
         let mut state = self.state.lock();
+        state.closed = true;
         state.wheel.drain(|node| {
             let cell = owner(node);
             if std::ptr::eq(header(cell).vtable(), &LIMIT) {
@@ -221,7 +249,7 @@ impl Timers {
                 home.free(cell);
             } else {
                 // SAFETY: unlinked by us, so ours; its result is open.
-                out.push_back(unsafe { operation::complete(cell, operation::code::CANCELLED) });
+                out.push_back(unsafe { operation::complete(cell, code::CANCELLED) });
             }
         });
     }

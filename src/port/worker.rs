@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use super::dispatcher::{Origin, Placed, Worker};
 use super::pool::{PanicPolicy, Place};
 use super::sleep::Unparked;
-use super::{Inner, Route};
+use super::{Inner, Route, halt};
 use crate::backend::{Events, Outcome};
+use crate::cell::Home;
 use crate::completion::Completion;
 use crate::local::Local;
 use crate::queue::List;
-use crate::sync::atomic::Ordering;
 use crate::sync::mutant;
 
 /// How long a call to the loop goes on.
@@ -61,6 +61,8 @@ struct Shift<'a> {
     events: Events,
     /// Whether this worker was woken and has found nothing yet.
     searching: bool,
+    /// Whether this worker has left a seat since it last went to work.
+    stood: bool,
     /// Whether this thread sits untimed though it waits for an output: see `Pool::stay_alone`.
     alone: bool,
     ran: Ran,
@@ -71,10 +73,13 @@ impl Inner {
     pub(crate) fn work(&self, place: &Place<'_>, bounds: Bounds<'_>) -> Ran {
         let knobs = &self.pool.knobs;
         let local = Local::new(&self.home, place.index, knobs.workers.get());
+        local.picks.set(place.picks.get());
         if self.pool.somebody_is_alone() {
             self.sleep.pass_on(&*self.backend);
         }
-        local.enter(|| self.shift(&local, bounds))
+        let ran = local.enter(|| self.shift(&local, bounds));
+        place.picks.set(local.picks.get());
+        ran
     }
 
     /// As `work`, nested in a handler of the worker that `local` is.
@@ -93,20 +98,19 @@ impl Inner {
             local,
             events,
             searching: false,
+            stood: false,
             alone: false,
             ran: Ran::default(),
         };
         shift.work(bounds);
-        shift.leave();
-        shift.ran
+        std::mem::take(&mut shift.ran)
     }
 }
 
 impl Shift<'_> {
     fn work(&mut self, bounds: Bounds<'_>) {
         while self.ran.handlers < bounds.limit && self.ran.panic.is_none() {
-            if self.inner.stop.load(Ordering::Acquire) || bounds.until.is_some_and(|go_on| !go_on())
-            {
+            if self.inner.is_stopped() || bounds.until.is_some_and(|go_on| !go_on()) {
                 break;
             }
             match self.pick() {
@@ -172,7 +176,8 @@ impl Shift<'_> {
 
     /// Attempts what is due, and runs what is finished.
     fn run(&mut self, completion: Completion) {
-        let finished = if completion.is_due() {
+        let mine = std::ptr::eq(Home::of(completion.ptr()), &raw const *self.inner.home);
+        let finished = if completion.is_due() && mine {
             let Outcome { done, hold } = self.inner.backend.attempt(completion.into_ptr());
             if let Some(done) = &done {
                 self.inner.lift_limit(done);
@@ -187,7 +192,14 @@ impl Shift<'_> {
         };
         let depth = self.local.depth.get();
         self.local.depth.set(depth + 1);
-        let result = catch_unwind(AssertUnwindSafe(|| finished.run_finished()));
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            if mine {
+                finished.run_finished();
+            } else {
+                // A strategy may have mixed up two ports: this one is run as if by hand.
+                finished.run();
+            }
+        }));
         self.local.depth.set(depth);
         self.ran.handlers += 1;
         if let Err(panic) = result {
@@ -202,19 +214,20 @@ impl Shift<'_> {
             PanicPolicy::Isolate(report) => report(&*panic),
             PanicPolicy::Stop(report) => {
                 report(&*panic);
-                self.inner.stop.store(true, Ordering::Release);
-                self.inner.sleep.wake_all(&*self.inner.backend);
+                self.inner.raise(halt::STOPPED);
             }
         }
     }
 
-    /// This worker has work: if it was the last that searched, and there is more, another one searches.
+    /// This worker has work. If it was the last that searched, and there is more, another one searches; if it has left the
+    /// seat, or was woken to sit, and nobody sits, another one is promoted.
     fn found(&mut self) {
-        if std::mem::take(&mut self.searching)
-            && self.inner.sleep.found()
-            && !self.inner.dispatcher.is_empty()
-        {
+        let searching = std::mem::take(&mut self.searching);
+        if searching && self.inner.sleep.found() && !self.inner.dispatcher.is_empty() {
             self.inner.sleep.wake_one(&*self.inner.backend);
+        }
+        if std::mem::take(&mut self.stood) || searching {
+            self.inner.sleep.hand_over();
         }
     }
 
@@ -224,10 +237,7 @@ impl Shift<'_> {
             self.inner.sleep.gave_up();
         }
         if self.inner.home.ledger.is_settled() {
-            if !mutant("end-wakes-nobody") {
-                self.inner.sleep.wake_all(&*self.inner.backend);
-            }
-            self.inner.pool.call_guests();
+            // `leave` tells the others.
             return Idle::Over;
         }
         if self.spin() {
@@ -244,10 +254,19 @@ impl Shift<'_> {
             return Idle::LookAgain;
         }
         if self.inner.is_restless() {
-            self.rise(false, true);
+            self.rise(false);
             return Idle::LookAgain;
         }
-        self.alone = bounds.until.is_some() && self.inner.pool.stay_alone();
+        if let Some(go_on) = bounds.until {
+            self.alone = self.inner.pool.stay_alone();
+            // Another may have delivered the output and left, between our last look and being alone.
+            if self.alone && !go_on() {
+                self.alone = false;
+                self.inner.pool.end_alone();
+                self.rise(false);
+                return Idle::LookAgain;
+            }
+        }
         self.wait(self.nap(bounds));
         Idle::LookAgain
     }
@@ -285,28 +304,26 @@ impl Shift<'_> {
         }
         let Ok(woken) = woken else {
             // Cannot happen to a descriptor that is ours; if it does, sleeping is over.
-            self.rise(false, false);
-            inner.stop.store(true, Ordering::Release);
+            self.rise(false);
+            inner.raise(halt::STOPPED);
             return false;
         };
+        self.rise(woken.notified);
         if woken.timer {
             inner.fire_timers(&due);
         }
         let any = !due.is_empty();
-        self.rise(woken.notified, any);
         self.publish(due);
-        any
+        any || woken.timer
     }
 
-    fn rise(&mut self, notified: bool, to_work: bool) {
-        if self.inner.sleep.stand(notified, to_work) && std::mem::replace(&mut self.searching, true)
-        {
+    fn rise(&mut self, notified: bool) {
+        self.stood = true;
+        if self.inner.sleep.stand(notified) && std::mem::replace(&mut self.searching, true) {
             // It was searching already, and counts once.
             self.inner.sleep.gave_up();
         }
-        if self.inner.stop.load(Ordering::Acquire)
-            || (notified && self.inner.pool.somebody_is_alone())
-        {
+        if self.inner.is_stopped() || (notified && self.inner.pool.somebody_is_alone()) {
             // The bell wakes one; whoever is woken for the end, or in place of another, wakes the next.
             self.inner.sleep.pass_on(&*self.inner.backend);
         }
@@ -340,8 +357,24 @@ impl Shift<'_> {
         }
         self.found();
         self.inner.sleep.hand_over();
-        if self.inner.stop.load(Ordering::Acquire) {
+        if self.inner.is_stopped() {
             self.inner.sleep.pass_on(&*self.inner.backend);
+        } else if self.local.depth.get() == 0 && self.inner.home.ledger.is_settled() {
+            // What this worker ran was the last, and others may sleep on it.
+            self.inner.tell_all();
         }
+        if self.inner.is_ended() {
+            while let Some(left) = self.inner.dispatcher.next(Worker::new(self.local)) {
+                drop(left);
+            }
+            self.inner.discard();
+        }
+    }
+}
+
+impl Drop for Shift<'_> {
+    /// Also when a strategy or a hook of the user's panics: others rely on what this worker was about.
+    fn drop(&mut self) {
+        self.leave();
     }
 }

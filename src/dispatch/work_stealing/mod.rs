@@ -109,13 +109,14 @@ impl Dispatcher for WorkStealing {
     fn next(&self, worker: Worker<'_>) -> Option<Completion> {
         let own = self.workers.get(worker.index())?;
         if worker.picks() % OLDEST_EVERY == 0 {
-            if let Some(oldest) = self
-                .injector
-                .pop()
-                .or_else(|| worker.take_kept())
-                .or_else(|| own.old.steal())
-            {
-                return Some(oldest);
+            // Each source in turn, so that none of them can starve another.
+            let oldest = match worker.picks() / OLDEST_EVERY % 3 {
+                0 => self.injector.pop(),
+                1 => own.old.steal(),
+                _ => worker.take_kept(),
+            };
+            if oldest.is_some() {
+                return oldest;
             }
         }
         worker
