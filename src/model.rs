@@ -49,7 +49,8 @@ impl Operation for Take {
 }
 
 impl ModelPort {
-    /// `workers` as many as the strategy is told, `seats` as many as may wait at once.
+    /// `workers` as many as the strategy is told, `seats` as many as may wait at once; `at_once` is how a seat is filled that
+    /// was left: by the next worker, or by one that watches it.
     ///
     /// # Panics
     ///
@@ -58,6 +59,7 @@ impl ModelPort {
         mut dispatcher: Box<dyn Dispatcher>,
         workers: usize,
         seats: usize,
+        at_once: bool,
         objects: usize,
     ) -> Self {
         let workers = std::num::NonZeroUsize::new(workers).expect("a model has workers");
@@ -65,7 +67,7 @@ impl ModelPort {
             .attach(Some(workers))
             .expect("the strategy takes as many");
         let kernel = Arc::new(Readiness::new(
-            Script::new(seats, seats > 1, objects),
+            Script::new(seats, at_once, objects),
             Inner::let_go,
         ));
         let knobs = Knobs {

@@ -10,7 +10,7 @@ compile_error!(
 );
 
 #[cfg(proactor_loom)]
-pub use run::{Seen, Wait, kills, model, model_at, port};
+pub use run::{Seen, Wait, kills, model, model_at, port, port_at_once};
 
 #[cfg(proactor_loom)]
 mod run {
@@ -133,7 +133,13 @@ mod run {
 
     /// A port of `strategy` for `workers`, with as many `seats` and scripted `objects`.
     pub fn port(strategy: Strategy, workers: usize, seats: usize, objects: usize) -> ModelPort {
-        ModelPort::new(strategy.dispatcher(), workers, seats, objects)
+        ModelPort::new(strategy.dispatcher(), workers, seats, seats > 1, objects)
+    }
+
+    /// As [`port`] with one seat, which is filled at once when it is left, as two are: the policy for several seats, where
+    /// few workers show it.
+    pub fn port_at_once(strategy: Strategy, workers: usize, objects: usize) -> ModelPort {
+        ModelPort::new(strategy.dispatcher(), workers, 1, true, objects)
     }
 
     /// Something that one handler waits for and another one does.

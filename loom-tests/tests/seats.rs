@@ -3,14 +3,23 @@
 #![cfg(proactor_loom)]
 
 use loom::thread;
-use loom_tests::{Seen, Wait, kills, model, model_at, port};
+use loom_tests::{Seen, Wait, kills, model, model_at, port, port_at_once};
 use proactor::Strategy;
+use proactor::model::ModelPort;
 
 /// The handler of the first object waits for the handler of the second, whose data arrive only when the first one runs: somebody
 /// else must have the seat by then.
 fn handler_waits_for_an_event(seen: &Seen, workers: usize, seats: usize, ticks: usize) {
     proactor::model::ticks(ticks);
-    let port = port(Strategy::LeaderFollowers, workers, seats, 2);
+    waits_on(
+        seen,
+        &port(Strategy::LeaderFollowers, workers, seats, 2),
+        workers,
+        seats,
+    );
+}
+
+fn waits_on(seen: &Seen, port: &ModelPort, workers: usize, seats: usize) {
     let (first, second) = (port.open(0), port.open(1));
     let done = Wait::default();
     let main = thread::current().id();
@@ -131,12 +140,22 @@ fn whoever_leaves_the_last_seat_promotes() {
 }
 
 #[test]
-fn mutant_nobody_is_promoted_two_seats() {
-    kills("promote-nobody", "whoever_leaves_the_last_seat_promotes");
+fn two_workers_with_a_seat_that_is_filled_at_once_never_leave_the_port_alone() {
+    model("two_workers_with_a_seat_filled_at_once", &BOTH, |seen| {
+        waits_on(seen, &port_at_once(Strategy::LeaderFollowers, 2, 2), 2, 1);
+    });
 }
 
 #[test]
-fn mutant_nobody_is_promoted_one_seat() {
+fn mutant_nobody_is_promoted_at_once() {
+    kills(
+        "promote-nobody",
+        "two_workers_with_a_seat_that_is_filled_at_once_never_leave_the_port_alone",
+    );
+}
+
+#[test]
+fn mutant_nobody_is_appointed_to_watch() {
     kills(
         "promote-nobody",
         "two_workers_with_one_seat_never_leave_the_port_alone",

@@ -66,6 +66,11 @@ pub(crate) struct Woken {
 pub(crate) trait Backend: Send + Sync + fmt::Debug {
     /// How many threads may wait at once.
     fn seats(&self) -> usize;
+    /// Whether whoever leaves the last seat to work has another take it at once; else the seat is watched. With several seats
+    /// the last one is rarely left, with one it is at every event.
+    fn promotes_at_once(&self) -> bool {
+        self.seats() > 1
+    }
     /// Brings a descriptor in. It belongs to the backend from now on, also after an error. `drains` says that a short read means
     /// that there was no more.
     fn open(&self, fd: Fd, drains: bool, owner: *const ()) -> io::Result<EntryRef>;
@@ -100,9 +105,12 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
 
 /// A backend that its model keeps a hand on.
 #[cfg(proactor_loom)]
-impl<B: Backend> Backend for crate::sync::Arc<B> {
+impl Backend for crate::sync::Arc<readiness::Readiness<script::Script>> {
     fn seats(&self) -> usize {
         (**self).seats()
+    }
+    fn promotes_at_once(&self) -> bool {
+        (**self).demux().at_once()
     }
     fn open(&self, fd: Fd, drains: bool, owner: *const ()) -> io::Result<EntryRef> {
         (**self).open(fd, drains, owner)

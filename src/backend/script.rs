@@ -19,6 +19,7 @@ pub(crate) struct Script {
     changed: Condvar,
     seats: usize,
     edge: bool,
+    at_once: bool,
 }
 
 #[derive(Debug, Default)]
@@ -44,7 +45,7 @@ struct Object {
 }
 
 impl Script {
-    pub(crate) fn new(seats: usize, edge: bool, objects: usize) -> Self {
+    pub(crate) fn new(seats: usize, at_once: bool, objects: usize) -> Self {
         let kernel = Kernel {
             objects: vec![Object::default(); objects],
             ..Kernel::default()
@@ -53,8 +54,14 @@ impl Script {
             kernel: Mutex::new(kernel),
             changed: Condvar::new(),
             seats,
-            edge,
+            edge: seats > 1,
+            at_once,
         }
+    }
+
+    /// How an empty seat is filled: see `Backend::promotes_at_once`.
+    pub(crate) fn at_once(&self) -> bool {
+        self.at_once
     }
 
     /// `count` units arrive at an object.

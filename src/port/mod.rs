@@ -138,7 +138,7 @@ impl Inner {
         let workers = knobs.workers.get();
         let home = Home::new(workers);
         let inner = Arc::new(Self {
-            sleep: Sleep::new(workers, backend.seats()),
+            sleep: Sleep::new(workers, backend.seats(), backend.promotes_at_once()),
             timers: Timers::new(),
             pool: Pool::new(knobs),
             halt: AtomicUsize::new(0),

@@ -54,6 +54,8 @@ const QUIET_TICKS: u32 = 8;
 pub(crate) struct Sleep {
     word: CachePadded<AtomicU64>,
     seats: u64,
+    /// See `Backend::promotes_at_once`.
+    at_once: bool,
     /// How often the seat was left; the watcher's measure.
     departures: AtomicU64,
     /// Who is parked, the latest last. Changed together with the count in the word, under this lock.
@@ -87,7 +89,7 @@ pub(crate) enum Unparked {
 }
 
 impl Sleep {
-    pub(crate) fn new(workers: usize, seats: usize) -> Self {
+    pub(crate) fn new(workers: usize, seats: usize, at_once: bool) -> Self {
         let parker = |_| {
             CachePadded::new(Parker {
                 token: Mutex::new(Token::Nothing),
@@ -97,6 +99,7 @@ impl Sleep {
         Self {
             word: CachePadded::new(AtomicU64::new(0)),
             seats: seats as u64,
+            at_once,
             departures: AtomicU64::new(0),
             waiters: Mutex::new(Vec::with_capacity(workers)),
             parkers: (0..workers).map(parker).collect(),
@@ -160,7 +163,7 @@ impl Sleep {
                 Err(now) => word = now,
             }
         }
-        if self.seats == 1 {
+        if !self.at_once {
             self.departures.fetch_add(1, Ordering::Relaxed);
         }
         answered
@@ -168,7 +171,7 @@ impl Sleep {
 
     /// Sees to it that somebody sits again: the last seat was left.
     fn promote(&self) {
-        if self.seats > 1 {
+        if self.at_once {
             self.unpark_one();
             return;
         }
