@@ -122,14 +122,27 @@ impl Builder {
     /// the place to pin it to a processor:
     ///
     /// ```
-    /// use proactor::Proactor;
-    /// # fn pin_to(_processor: usize) {}
+    /// # #[cfg(target_os = "linux")]
     /// # fn main() -> Result<(), proactor::BuildError> {
+    /// use proactor::Proactor;
+    /// use rustix::thread::{sched_setaffinity, CpuSet};
+    ///
     /// let proactor = Proactor::builder()
-    ///     .on_thread_start(|worker| pin_to(worker)) // with sched_setaffinity, or a crate for it
+    ///     .on_thread_start(|worker| {
+    ///         let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
+    ///         let mut only = CpuSet::new();
+    ///         only.set(worker % processors);
+    ///         if let Err(refused) = sched_setaffinity(None, &only) { // None: this thread
+    ///             eprintln!("worker {worker} is not pinned: {refused}");
+    ///         }
+    ///     })
     ///     .build()?;
+    /// proactor.post(|| ());
+    /// assert_eq!(proactor.run(), 1);
     /// # Ok(())
     /// # }
+    /// # #[cfg(not(target_os = "linux"))]
+    /// # fn main() {}
     /// ```
     pub fn on_thread_start(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.knobs.on_start = Some(Arc::new(hook));

@@ -5,7 +5,7 @@
 
 use crate::backend::readiness::Readiness;
 use crate::backend::script::Script;
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Local, Stealer};
 use crate::error::Error;
 use crate::id::Kind;
 use crate::initiation::Initiation;
@@ -259,5 +259,39 @@ impl Witness {
     /// Touches it, as a write does.
     pub fn touch(&self) {
         self.0.with_mut(|_| ());
+    }
+}
+
+/// A worker's deque, as the models know it: its young end.
+#[allow(missing_debug_implementations)]
+pub struct DequeOwner(Local<usize>);
+
+/// Its old end.
+#[derive(Clone)]
+#[allow(missing_debug_implementations)]
+pub struct DequeThief(Stealer<usize>);
+
+/// A deque's two ends.
+pub fn deque() -> (DequeOwner, DequeThief) {
+    let (young, old) = crate::dispatch::model_deque();
+    (DequeOwner(young), DequeThief(old))
+}
+
+impl DequeOwner {
+    /// Pushes; false if it is full.
+    pub fn push(&self, number: usize) -> bool {
+        self.0.push(number).is_ok()
+    }
+
+    /// The youngest.
+    pub fn pop(&self) -> Option<usize> {
+        self.0.pop()
+    }
+}
+
+impl DequeThief {
+    /// The oldest.
+    pub fn steal(&self) -> Option<usize> {
+        self.0.steal()
     }
 }

@@ -21,6 +21,8 @@ pub use crate::queue::Injector;
 pub use leader_followers::LeaderFollowers;
 pub use single::SingleThreaded;
 pub use work_stealing::WorkStealing;
+#[cfg(proactor_loom)]
+pub(crate) use work_stealing::deque::{Local, Stealer, deque as model_deque};
 
 /// The name of one of the strategies here, for configuration.
 ///

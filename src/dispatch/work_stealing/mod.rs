@@ -4,7 +4,7 @@
 //! from the old end, where the large subtrees are. The deques are crossbeam's (Chase and Lev); what comes from
 //! outside, and what does not fit, goes through an injector.
 
-mod deque;
+pub(super) mod deque;
 
 use std::fmt;
 use std::num::NonZeroUsize;
