@@ -327,6 +327,12 @@ mod tests {
     }
 
     #[test]
+    fn an_object_costs_little_while_it_is_idle() {
+        let bytes = size_of::<Entry>();
+        assert!(bytes <= 136, "an entry has grown to {bytes} bytes");
+    }
+
+    #[test]
     fn pages_hold_every_index_once() {
         let mut last = (0, usize::MAX);
         for index in 0..10_000 {
