@@ -65,9 +65,9 @@ fn stop_ends_all_three_workers_and_loses_no_post() {
     );
 }
 
-/// One sits and two are parked when the stop comes from outside: all are told.
-fn stop_against_parked(seen: &Seen) {
-    let port = port(Strategy::LeaderFollowers, 3, 1, 0);
+/// The stop comes from outside, to three workers, as many of which sit as there are seats: all are told.
+fn stop_from_outside(seen: &Seen, seats: usize) {
+    let port = port(Strategy::LeaderFollowers, 3, seats, 0);
     port.enter();
     let others = workers(&port, 3);
     port.port.stop();
@@ -78,12 +78,13 @@ fn stop_against_parked(seen: &Seen) {
     port.cross_off();
 }
 
+/// One sits and two are parked.
 #[test]
 fn stop_reaches_every_parked_worker() {
     model(
         "stop_reaches_every_parked_worker",
         &["all returned"],
-        stop_against_parked,
+        |seen| stop_from_outside(seen, 1),
     );
 }
 
@@ -92,25 +93,13 @@ fn mutant_stop_wakes_one_parked_worker() {
     kills("wake-all-wakes-one", "stop_reaches_every_parked_worker");
 }
 
-/// Two sit and one is parked when the stop comes: the bell wakes one sitter, and that one the next.
-fn stop_against_two_sitters(seen: &Seen) {
-    let port = port(Strategy::LeaderFollowers, 3, 2, 0);
-    port.enter();
-    let others = workers(&port, 3);
-    port.port.stop();
-    for other in others {
-        assert_eq!(other.join().expect("the worker returns"), 0);
-    }
-    seen.saw("all returned");
-    port.cross_off();
-}
-
+/// Two sit and one is parked: the bell wakes one sitter, and that one the next.
 #[test]
 fn stop_is_passed_on_from_seat_to_seat() {
     model(
         "stop_is_passed_on_from_seat_to_seat",
         &["all returned"],
-        stop_against_two_sitters,
+        |seen| stop_from_outside(seen, 2),
     );
 }
 
