@@ -22,7 +22,7 @@ pub use crate::sync::model::{set_mutant, spurious, ticks};
 pub struct ModelPort {
     /// The port itself.
     pub port: CompletionPort,
-    kernel: Arc<Readiness<Script>>,
+    kernel: Script,
 }
 
 /// One of the kernel's objects, open on the port.
@@ -66,15 +66,12 @@ impl ModelPort {
         dispatcher
             .attach(Some(workers))
             .expect("the strategy takes as many");
-        let kernel = Arc::new(Readiness::new(
-            Script::new(seats, at_once, objects),
-            Inner::let_go,
-        ));
+        let kernel = Script::new(seats, at_once, objects);
         let knobs = Knobs {
             workers,
             ..Knobs::default()
         };
-        let backend = Box::new(Arc::clone(&kernel));
+        let backend = Box::new(Readiness::new(kernel.clone(), Inner::let_go));
         Self {
             port: CompletionPort(Inner::new(backend, dispatcher, knobs, false)),
             kernel,
@@ -92,32 +89,32 @@ impl ModelPort {
 
     /// `count` units arrive at object `number`.
     pub fn arrive(&self, number: usize, count: usize) {
-        self.kernel.demux().arrive(number, count);
+        self.kernel.arrive(number, count);
     }
 
     /// An event comes for object `number` that nothing is behind.
     pub fn rattle(&self, number: usize) {
-        self.kernel.demux().rattle(number);
+        self.kernel.rattle(number);
     }
 
     /// The port's timer expires, if it is set.
     pub fn expire(&self) {
-        self.kernel.demux().expire();
+        self.kernel.expire();
     }
 
     /// The most threads that ever waited at once.
     pub fn most_waiting(&self) -> usize {
-        self.kernel.demux().most_waiting()
+        self.kernel.most_waiting()
     }
 
     /// How often the bell was rung.
     pub fn rings(&self) -> usize {
-        self.kernel.demux().rings()
+        self.kernel.rings()
     }
 
     /// Which objects' descriptors were closed.
     pub fn closed(&self) -> Vec<usize> {
-        self.kernel.demux().closed()
+        self.kernel.closed()
     }
 
     /// Works as one of the port's workers until no work is outstanding or it is stopped; how many handlers ran.

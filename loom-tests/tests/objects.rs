@@ -79,6 +79,8 @@ fn cancel_against_complete(seen: &Seen) {
     arrives.join().expect("returns");
     assert_eq!(other.join().expect("the worker returns"), 1);
     let ok = output.lock().expect("no panic").expect("the handler ran");
+    let again = port.port.cancel(key);
+    assert_eq!(again, CancelOutcome::TooLate, "a stale key is believed");
     match (outcome, ok) {
         (CancelOutcome::Requested, false) => seen.saw("requested, cancelled"),
         (CancelOutcome::Requested, true) => seen.saw("requested, done all the same"),
@@ -98,6 +100,14 @@ fn a_cancelled_operation_completes_once_and_says_how() {
             "too late",
         ],
         cancel_against_complete,
+    );
+}
+
+#[test]
+fn mutant_a_key_that_is_stale_is_believed() {
+    kills(
+        "cancel-believes-any-key",
+        "a_cancelled_operation_completes_once_and_says_how",
     );
 }
 

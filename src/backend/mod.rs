@@ -58,8 +58,6 @@ pub(crate) struct Woken {
     pub(crate) notified: bool,
     /// The port's timer may have expired.
     pub(crate) timer: bool,
-    /// How many operations it put in the list.
-    pub(crate) due: usize,
 }
 
 /// See the module's page for what each call owes.
@@ -68,9 +66,7 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     fn seats(&self) -> usize;
     /// Whether whoever leaves the last seat to work has another take it at once; else the seat is watched. With several seats
     /// the last one is rarely left, with one it is at every event.
-    fn promotes_at_once(&self) -> bool {
-        self.seats() > 1
-    }
+    fn promotes_at_once(&self) -> bool;
     /// Brings a descriptor in. It belongs to the backend from now on, also after an error. `drains` says that a short read means
     /// that there was no more.
     fn open(&self, fd: Fd, drains: bool, owner: *const ()) -> io::Result<EntryRef>;
@@ -103,62 +99,6 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     fn as_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
 }
 
-/// A backend that its model keeps a hand on.
-#[cfg(proactor_loom)]
-impl Backend for crate::sync::Arc<readiness::Readiness<script::Script>> {
-    fn seats(&self) -> usize {
-        (**self).seats()
-    }
-    fn promotes_at_once(&self) -> bool {
-        (**self).demux().at_once()
-    }
-    fn open(&self, fd: Fd, drains: bool, owner: *const ()) -> io::Result<EntryRef> {
-        (**self).open(fd, drains, owner)
-    }
-    fn submit(&self, cell: Ptr, entry: EntryRef) -> Outcome {
-        (**self).submit(cell, entry)
-    }
-    fn attempt(&self, cell: Ptr) -> Outcome {
-        (**self).attempt(cell)
-    }
-    fn next(&self, hold: Hold) -> Option<Completion> {
-        (**self).next(hold)
-    }
-    fn cancel(&self, cell: Ptr, generation: u32, object: ObjectId) -> Option<Completion> {
-        (**self).cancel(cell, generation, object)
-    }
-    fn cancel_all(&self, entry: EntryRef, out: &List) {
-        (**self).cancel_all(entry, out);
-    }
-    fn close(&self, entry: EntryRef, generation: u32, out: &List) {
-        (**self).close(entry, generation, out);
-    }
-    fn close_all(&self, out: &List) {
-        (**self).close_all(out);
-    }
-    fn release(&self, entry: EntryRef) {
-        (**self).release(entry);
-    }
-    fn wait(
-        &self,
-        events: &mut Events,
-        due: &List,
-        deadline: Option<Instant>,
-    ) -> io::Result<Woken> {
-        (**self).wait(events, due, deadline)
-    }
-    fn notify(&self) {
-        (**self).notify();
-    }
-    fn set_timer(&self, at: Option<Instant>) {
-        (**self).set_timer(at);
-    }
-    #[cfg(unix)]
-    fn as_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
-        (**self).as_fd()
-    }
-}
-
 /// What a demultiplexer says of an object.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ready {
@@ -177,6 +117,10 @@ pub(crate) trait Sink {
 pub(crate) trait Demux: Send + Sync + fmt::Debug + 'static {
     /// How many threads may wait at once.
     fn seats(&self) -> usize;
+    /// See [`Backend::promotes_at_once`].
+    fn promotes_at_once(&self) -> bool {
+        self.seats() > 1
+    }
     /// Whether a registration stays (edge-triggered); else interest is armed anew after each event.
     fn edge(&self) -> bool;
     /// Whether a short read means that an event will follow, whatever comes, the end of file included.

@@ -155,7 +155,6 @@ impl Demux for Portable {
         Ok(Woken {
             notified: true,
             timer,
-            due: 0,
         })
     }
 

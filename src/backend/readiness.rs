@@ -92,12 +92,6 @@ impl<D: Demux> Readiness<D> {
         }
     }
 
-    /// The kernel, for the model that plays it.
-    #[cfg(proactor_loom)]
-    pub(crate) fn demux(&self) -> &D {
-        &self.demux
-    }
-
     /// Attempts until the operation is finished or would block. The caller's thread has made `cell` current.
     fn carry_out(&self, cell: Ptr) -> Outcome {
         let state = header(cell);
@@ -263,6 +257,10 @@ impl<D: Demux> Backend for Readiness<D> {
         self.demux.seats()
     }
 
+    fn promotes_at_once(&self) -> bool {
+        self.demux.promotes_at_once()
+    }
+
     fn open(&self, fd: Fd, drains: bool, owner: *const ()) -> io::Result<EntryRef> {
         self.registry
             .occupy(fd, drains, owner)
@@ -389,14 +387,8 @@ impl<D: Demux> Backend for Readiness<D> {
         due: &List,
         deadline: Option<Instant>,
     ) -> io::Result<Woken> {
-        let mut reaper = Reaper {
-            backend: self,
-            due,
-            count: 0,
-        };
-        let mut woken = self.demux.wait(events, deadline, &mut reaper)?;
-        woken.due = reaper.count;
-        Ok(woken)
+        self.demux
+            .wait(events, deadline, &mut Reaper { backend: self, due })
     }
 
     fn notify(&self) {
@@ -417,7 +409,6 @@ impl<D: Demux> Backend for Readiness<D> {
 struct Reaper<'a, D> {
     backend: &'a Readiness<D>,
     due: &'a List,
-    count: usize,
 }
 
 impl<D: Demux> Reaper<'_, D> {
@@ -436,7 +427,6 @@ impl<D: Demux> Reaper<'_, D> {
         if let Some(next) = direction.queue.pop_front() {
             direction.take_up(next.ptr());
             self.due.push_back(next);
-            self.count += 1;
         }
     }
 

@@ -10,16 +10,26 @@ use super::registry::Fd;
 use super::{Demux, Events, Ready, Sink, WOULD_BLOCK, Woken};
 use crate::id::ObjectId;
 use crate::operation::Request;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Arc, Condvar, Mutex};
 
-/// See the module's page.
+/// See the module's page. All clones are of one kernel, so that a model keeps a hand on what the port stands on.
+#[derive(Clone, Debug)]
+pub(crate) struct Script(Arc<Shared>);
+
 #[derive(Debug)]
-pub(crate) struct Script {
+pub(crate) struct Shared {
     kernel: Mutex<Kernel>,
     changed: Condvar,
     seats: usize,
     edge: bool,
     at_once: bool,
+}
+
+impl std::ops::Deref for Script {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
 }
 
 #[derive(Debug, Default)]
@@ -50,18 +60,13 @@ impl Script {
             objects: vec![Object::default(); objects],
             ..Kernel::default()
         };
-        Self {
+        Self(Arc::new(Shared {
             kernel: Mutex::new(kernel),
             changed: Condvar::new(),
             seats,
             edge: seats > 1,
             at_once,
-        }
-    }
-
-    /// How an empty seat is filled: see `Backend::promotes_at_once`.
-    pub(crate) fn at_once(&self) -> bool {
-        self.at_once
+        }))
     }
 
     /// `count` units arrive at an object.
@@ -122,6 +127,10 @@ impl Demux for Script {
         self.seats
     }
 
+    fn promotes_at_once(&self) -> bool {
+        self.at_once
+    }
+
     fn edge(&self) -> bool {
         self.edge
     }
@@ -179,11 +188,7 @@ impl Demux for Script {
                 },
             );
         }
-        Ok(Woken {
-            notified,
-            timer,
-            due: 0,
-        })
+        Ok(Woken { notified, timer })
     }
 
     fn notify(&self) {

@@ -320,13 +320,12 @@ impl Inner {
         CancelOutcome::Requested
     }
 
-    /// Expires timers and limits; finished timers go to `due`. How many.
-    pub(crate) fn fire_timers(&self, due: &List) -> usize {
-        let (count, expired) = self.timers.fire(&*self.backend, due);
+    /// Expires timers and limits; finished timers go to `due`.
+    pub(crate) fn fire_timers(&self, due: &List) {
+        let expired = self.timers.fire(&*self.backend, due);
         expired.each(&self.home, |cell, generation| {
             self.cancel(cell, generation, phase::TIMEOUT);
         });
-        count
     }
 
     /// Crosses off a piece of work that no worker had, and tells everybody if it was the last that was outstanding.

@@ -200,7 +200,7 @@ impl Timers {
     }
 
     /// Expires what is due. Timers go to `due`, finished; limits are returned.
-    pub(crate) fn fire(&self, backend: &dyn Backend, due: &List) -> (usize, Expired) {
+    pub(crate) fn fire(&self, backend: &dyn Backend, due: &List) -> Expired {
         let elapsed = self.epoch.elapsed().as_millis();
         let now = if cfg!(proactor_loom) {
             u64::MAX - 1
@@ -208,7 +208,6 @@ impl Timers {
             u64::try_from(elapsed).unwrap_or(u64::MAX)
         };
         let limits = List::new();
-        let mut count = 0;
         let mut state = self.state.lock();
         state.wheel.advance(now, |node| {
             let cell = owner(node);
@@ -220,7 +219,6 @@ impl Timers {
                 let raw = cancelled(header(cell).phase()).unwrap_or(0);
                 // SAFETY: unlinked by us, so ours; its result is open.
                 due.push_back(unsafe { operation::complete(cell, raw) });
-                count += 1;
             }
         });
         let next = state.wheel.next_tick();
@@ -229,7 +227,7 @@ impl Timers {
             state.set = next;
             backend.set_timer(next.and_then(|tick| self.instant(tick)));
         }
-        (count, Expired { limits })
+        Expired { limits }
     }
 
     /// When a thread must look here again.

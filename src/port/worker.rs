@@ -11,9 +11,9 @@ use super::dispatcher::{Origin, Placed, Worker};
 use super::pool::{PanicPolicy, Place};
 use super::sleep::Unparked;
 use super::{Inner, Route, halt};
-use crate::backend::{Events, Outcome};
+use crate::backend::Events;
 use crate::cell::Home;
-use crate::completion::Completion;
+use crate::completion::{Attempt, Completion};
 use crate::local::Local;
 use crate::queue::List;
 use crate::sync::mutant;
@@ -178,12 +178,7 @@ impl Shift<'_> {
     fn run(&mut self, completion: Completion) {
         let mine = std::ptr::eq(Home::of(completion.ptr()), &raw const *self.inner.home);
         let finished = if completion.is_due() && mine {
-            let Outcome { done, hold } = self.inner.backend.attempt(completion.into_ptr());
-            if let Some(done) = &done {
-                self.inner.lift_limit(done);
-            }
-            self.inner.next(hold);
-            match done {
+            match self.inner.attempt(completion.into_ptr()) {
                 Some(done) => done,
                 None => return,
             }
@@ -195,13 +190,13 @@ impl Shift<'_> {
         let result = catch_unwind(AssertUnwindSafe(|| {
             if mine {
                 finished.run_finished();
-            } else {
-                // A strategy may have mixed up two ports: this one is run as if by hand.
-                finished.run();
+                return true;
             }
+            // A strategy may have mixed up two ports: this one is run as if by hand.
+            finished.run()
         }));
         self.local.depth.set(depth);
-        self.ran.handlers += 1;
+        self.ran.handlers += usize::from(!matches!(result, Ok(false)));
         if let Err(panic) = result {
             self.panicked(panic);
         }
