@@ -119,6 +119,10 @@ impl Demux for Epoll {
         let _ = epoll::delete(&self.poller, fd);
     }
 
+    fn prepare(&self, events: &mut Events) {
+        events.epoll.reserve(events.batch.get());
+    }
+
     fn wait(
         &self,
         events: &mut Events,

@@ -87,6 +87,8 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     fn close_all(&self, out: &List);
     /// Gives up one reference to `entry`. With the last, the entry lets its owner go and is vacant.
     fn release(&self, entry: EntryRef);
+    /// Makes room for events now, so that no later wait allocates.
+    fn prepare(&self, events: &mut Events);
     /// Waits until something is due, somebody notifies, the timer expires, or `deadline`. At most `seats` at once.
     fn wait(&self, events: &mut Events, due: &List, deadline: Option<Instant>)
     -> io::Result<Woken>;
@@ -136,6 +138,8 @@ pub(crate) trait Demux: Send + Sync + fmt::Debug + 'static {
     ) -> io::Result<()>;
     /// Forgets `fd`, which is about to be closed.
     fn disarm(&self, fd: &Fd);
+    /// See [`Backend::prepare`].
+    fn prepare(&self, events: &mut Events);
     /// Waits, and reports each event.
     fn wait(
         &self,
@@ -157,7 +161,7 @@ pub(crate) const WOULD_BLOCK: i64 = -(rustix::io::Errno::WOULDBLOCK.raw_os_error
 #[cfg(proactor_loom)]
 pub(crate) const WOULD_BLOCK: i64 = -11;
 
-/// A thread's room for events, made when it first waits.
+/// A thread's room for events, made when it first waits, or by `prepare`.
 pub(crate) struct Events {
     #[cfg(all(
         target_os = "linux",

@@ -104,6 +104,10 @@ impl Demux for Portable {
         let _ = self.poller.delete(fd);
     }
 
+    fn prepare(&self, events: &mut Events) {
+        events.portable.get_or_insert_with(polling::Events::new);
+    }
+
     fn wait(
         &self,
         events: &mut Events,

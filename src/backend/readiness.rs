@@ -381,6 +381,10 @@ impl<D: Demux> Backend for Readiness<D> {
         }
     }
 
+    fn prepare(&self, events: &mut Events) {
+        self.demux.prepare(events);
+    }
+
     fn wait(
         &self,
         events: &mut Events,

@@ -160,6 +160,8 @@ impl Demux for Script {
         kernel.closed.push(*fd);
     }
 
+    fn prepare(&self, _events: &mut Events) {}
+
     fn wait(
         &self,
         _events: &mut Events,

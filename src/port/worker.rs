@@ -92,7 +92,11 @@ impl Inner {
     }
 
     fn shift(&self, local: &Local, bounds: Bounds<'_>) -> Ran {
-        let events = Events::new(self.pool.knobs.batch);
+        let mut events = Events::new(self.pool.knobs.batch);
+        if bounds.wait && bounds.limit > 1 {
+            // A long run; a worker that first waits late in it must not allocate then.
+            self.backend.prepare(&mut events);
+        }
         let mut shift = Shift {
             inner: self,
             local,
