@@ -9,7 +9,6 @@
 
 mod backend;
 mod buf;
-#[cfg(not(proactor_loom))]
 mod builder;
 mod cell;
 mod completion;
@@ -25,7 +24,6 @@ pub mod model;
 pub mod net;
 mod operation;
 mod port;
-#[cfg(not(proactor_loom))]
 mod proactor;
 mod queue;
 mod sync;
@@ -34,7 +32,6 @@ mod work;
 
 pub use crate::backend::{BackendKind, ParseBackendError};
 pub use crate::buf::{Buf, BufMut, Slice};
-#[cfg(not(proactor_loom))]
 pub use crate::builder::Builder;
 pub use crate::completion::Completion;
 pub use crate::dispatch::{ParseStrategyError, Strategy};
@@ -45,5 +42,4 @@ pub use crate::operation::{Operation, OperationKey, Parts, Request};
 pub use crate::port::pool::{PanicHook, PanicPolicy};
 pub use crate::port::seat::{Batch, Seat};
 pub use crate::port::{CancelOutcome, CompletionPort};
-#[cfg(not(proactor_loom))]
 pub use crate::proactor::{Proactor, ShutdownReport, WorkGuard};

@@ -3,7 +3,10 @@
 
 #![allow(unsafe_code)] // a cell that loom watches, shared
 
+use std::time::Duration;
+
 use crate::backend::readiness::Readiness;
+use crate::backend::registry::Way;
 use crate::backend::script::Script;
 use crate::dispatch::{Dispatcher, Local, Stealer};
 use crate::error::Error;
@@ -14,6 +17,7 @@ use crate::port::object::Handle;
 use crate::port::pool::Knobs;
 use crate::port::worker::Bounds;
 use crate::port::{CompletionPort, Inner};
+use crate::proactor::Proactor;
 use crate::sync::Arc;
 pub use crate::sync::model::{set_mutant, spurious, ticks};
 
@@ -29,21 +33,44 @@ pub struct ModelPort {
 #[derive(Debug)]
 pub struct ModelObject(Handle);
 
-/// Takes up to as many units.
+/// Takes up to as many units, or gives them.
 #[derive(Debug)]
-pub struct Take(usize);
+pub struct Move<const WRITE: bool> {
+    len: usize,
+    memory: Witness,
+}
 
-impl sealed::Sealed for Take {}
+/// Takes up to as many units.
+pub type Take = Move<false>;
+/// Gives up to as many units.
+pub type Give = Move<true>;
 
-impl Operation for Take {
+impl<const WRITE: bool> Move<WRITE> {
+    fn new(len: usize) -> Self {
+        Self {
+            len,
+            memory: Witness::default(),
+        }
+    }
+}
+
+impl<const WRITE: bool> sealed::Sealed for Move<WRITE> {}
+
+impl<const WRITE: bool> Operation for Move<WRITE> {
     type Output = Result<usize, Error>;
-    const KIND: Kind = Kind::Read;
+    const KIND: Kind = if WRITE { Kind::Write } else { Kind::Read };
 
     fn request(&mut self) -> Request {
-        Request::Script(self.0)
+        Request::Script {
+            len: self.len,
+            write: WRITE,
+            memory: (&raw const self.memory).cast(),
+        }
     }
 
     fn finish(self, result: Result<usize, Error>) -> Self::Output {
+        // The memory goes: nobody may be using it.
+        self.memory.touch();
         result
     }
 }
@@ -84,12 +111,28 @@ impl ModelPort {
     ///
     /// If the port is closed.
     pub fn open(&self, number: usize) -> ModelObject {
-        ModelObject(Handle::open(&self.port, number, true).expect("the port is open"))
+        let socket = self.kernel.socket(number);
+        ModelObject(Handle::open(&self.port, socket, true).expect("the port is open"))
     }
 
-    /// `count` units arrive at object `number`.
+    /// A proactor over it.
+    pub fn proactor(&self) -> Proactor {
+        Proactor::over(self.port.clone())
+    }
+
+    /// `count` units to take arrive at object `number`.
     pub fn arrive(&self, number: usize, count: usize) {
-        self.kernel.arrive(number, count);
+        self.kernel.arrive(number, count, 0);
+    }
+
+    /// Room for `count` units to give arrives at object `number`.
+    pub fn make_room(&self, number: usize, count: usize) {
+        self.kernel.arrive(number, 0, count);
+    }
+
+    /// No more will arrive at object `number`.
+    pub fn end(&self, number: usize) {
+        self.kernel.end(number);
     }
 
     /// An event comes for object `number` that nothing is behind.
@@ -97,9 +140,14 @@ impl ModelPort {
         self.kernel.rattle(number);
     }
 
-    /// The port's timer expires, if it is set.
-    pub fn expire(&self) {
-        self.kernel.expire();
+    /// Time passes, until that long after the beginning.
+    pub fn pass(&self, until: Duration) {
+        self.kernel.pass(until);
+    }
+
+    /// Whether no timer is armed and no limit set.
+    pub fn is_timeless(&self) -> bool {
+        self.port.next_deadline().is_none()
     }
 
     /// The most threads that ever waited at once.
@@ -157,11 +205,6 @@ impl ModelPort {
     pub fn restart(&self) {
         self.port.0.lower(crate::port::halt::STOPPED);
     }
-
-    /// Ends the port: drops what is held, uncalled.
-    pub fn discard(&self) {
-        self.port.0.discard();
-    }
 }
 
 impl ModelObject {
@@ -171,7 +214,31 @@ impl ModelObject {
         len: usize,
         handler: impl FnOnce(Result<usize, Error>) + Send + 'static,
     ) -> OperationKey {
-        Initiation::on_object(&self.0, Take(len)).then(handler)
+        self.taking(len).then(handler)
+    }
+
+    /// To take up to `len` units, not yet begun.
+    pub fn taking(&self, len: usize) -> Initiation<Take> {
+        Initiation::on_object(&self.0, Move::new(len))
+    }
+
+    /// Gives up to `len` units; the handler gets how many.
+    pub fn give(
+        &self,
+        len: usize,
+        handler: impl FnOnce(Result<usize, Error>) + Send + 'static,
+    ) -> OperationKey {
+        Initiation::on_object(&self.0, Give::new(len)).then(handler)
+    }
+
+    /// Asks what is pending to end as cancelled.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+
+    /// How many events its reading side was told of.
+    pub fn events(&self) -> u32 {
+        self.0.entry().direction(Way::Read).tick
     }
 
     /// Ends what is pending as cancelled, and lets nothing in any more.
@@ -247,6 +314,7 @@ impl Calls {
 
 /// A place that two threads must never touch without an order between them: loom says so if they do.
 #[derive(Debug, Default)]
+#[repr(transparent)]
 pub struct Witness(crate::sync::UnsafeCell<()>);
 
 // SAFETY: what the cell holds is never read or written; loom only notes the accesses.

@@ -58,8 +58,15 @@ pub enum Request {
     Shutdown(std::net::Shutdown),
     /// Expiry of the node there (see `port::wheel`).
     Timer(*mut ()),
-    /// Whatever a model makes of it.
-    Script(usize),
+    /// Up to `len` units of what a model deals in.
+    Script {
+        /// How many at most.
+        len: usize,
+        /// Whether they are given, not taken.
+        write: bool,
+        /// What the model watches in place of a buffer.
+        memory: *const (),
+    },
 }
 
 /// Several parts of memory.

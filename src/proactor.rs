@@ -15,7 +15,7 @@ use crate::operation::OperationKey;
 use crate::port::pool::Place;
 use crate::port::worker::{Bounds, Ran};
 use crate::port::{CancelOutcome, CompletionPort, Inner, halt};
-use crate::sync::{Arc, Mutex, thread};
+use crate::sync::{Arc, Mutex, scope, spawn_scoped, thread};
 use crate::time::{Interval, Sleep};
 
 /// A completion port, the strategy that dispatches what comes out of it, and the threads that run handlers.
@@ -459,14 +459,13 @@ fn run_all(inner: &Inner, mine: Place<'_>, others: Vec<Place<'_>>) -> Ran {
     let total = if others.is_empty() {
         hooked(inner, &mine)
     } else {
-        thread::scope(|scope| {
+        scope(|scope| {
             let threads: Vec<_> = others
                 .into_iter()
                 // A thread that the system refuses is done without: this one is enough to run everything.
                 .filter_map(|place| {
-                    named(inner, place.index)
-                        .spawn_scoped(scope, move || hooked(inner, &place))
-                        .ok()
+                    let thread = named(inner, place.index);
+                    spawn_scoped(thread, scope, move || hooked(inner, &place)).ok()
                 })
                 .collect();
             let mut total = hooked(inner, &mine);

@@ -43,7 +43,20 @@ mod imp {
     use std::time::Instant;
 
     pub(crate) use std::sync::atomic;
-    pub(crate) use std::thread;
+    pub(crate) use std::thread::{self, scope};
+
+    /// Starts a thread that may borrow what outlives `scope`.
+    pub(crate) fn spawn_scoped<'scope, F, T>(
+        builder: thread::Builder,
+        scope: &'scope thread::Scope<'scope, '_>,
+        f: F,
+    ) -> std::io::Result<thread::ScopedJoinHandle<'scope, T>>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        builder.spawn_scoped(scope, f)
+    }
 
     /// A lock without poisoning: a panic while it is held leaves the data as they are.
     #[derive(Debug, Default)]
@@ -146,12 +159,16 @@ mod imp {
 
 #[cfg(proactor_loom)]
 mod imp {
-    #![allow(unsafe_code)] // loom's read without synchronisation
+    #![allow(unsafe_code)] // loom's read without synchronisation, threads that borrow
 
     use std::time::Instant;
 
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::atomic;
+    pub(crate) use scoped::{scope, spawn_scoped};
+    pub(crate) mod thread {
+        pub(crate) use loom::thread::{Builder, JoinHandle, current};
+    }
 
     /// loom's lock behind the interface that the production one has.
     #[derive(Debug, Default)]
@@ -248,6 +265,53 @@ mod imp {
     /// Whether the step of that name is to be left out, so that its model can be seen to notice.
     pub(crate) fn mutant(name: &str) -> bool {
         model::mutant_is(name)
+    }
+
+    /// Threads that borrow: loom has none, so here they are lent for longer, and each must be joined within its scope.
+    mod scoped {
+        use super::thread;
+        use std::cell::Cell;
+        use std::mem::transmute;
+
+        /// How many of its threads are not joined yet.
+        pub(crate) struct Scope(Cell<usize>);
+
+        pub(crate) struct Joined<'scope, T>(thread::JoinHandle<T>, &'scope Scope);
+
+        impl<T> Joined<'_, T> {
+            pub(crate) fn join(self) -> std::thread::Result<T> {
+                self.1.0.set(self.1.0.get() - 1);
+                self.0.join()
+            }
+        }
+
+        impl Drop for Scope {
+            fn drop(&mut self) {
+                if self.0.get() > 0 {
+                    std::process::abort(); // A thread that was not joined borrows what is about to go.
+                }
+            }
+        }
+
+        pub(crate) fn scope<R>(f: impl FnOnce(&Scope) -> R) -> R {
+            f(&Scope(Cell::new(0)))
+        }
+
+        pub(crate) fn spawn_scoped<'scope, F, T>(
+            builder: thread::Builder,
+            scope: &'scope Scope,
+            f: F,
+        ) -> std::io::Result<Joined<'scope, T>>
+        where
+            F: FnOnce() -> T + Send,
+            T: Send + 'static,
+        {
+            let f: Box<dyn FnOnce() -> T + Send + '_> = Box::new(f);
+            // SAFETY: the thread is joined within the scope, or the process ends with it, so what it borrows outlives it.
+            let f: Box<dyn FnOnce() -> T + Send + 'static> = unsafe { transmute(f) };
+            scope.0.set(scope.0.get() + 1);
+            Ok(Joined(builder.spawn(f)?, scope))
+        }
     }
 
     /// What a model sets before it runs. loom runs all threads of a model on one thread of the system, which these belong to.

@@ -40,6 +40,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/backend/portable.rs: polling's registrations outlive the borrow of their source",
     "src/backend/readiness.rs: operations are called through their tables",
     "src/backend/registry.rs: entries outlive what a lock-free lookup can borrow",
+    "src/backend/script.rs: an operation's memory, named by address",
     "src/buf.rs: buffers promise stable memory to the kernel",
     "src/cell.rs: recycled memory under erased bodies",
     "src/completion.rs: erased bodies are run",
@@ -54,7 +55,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/port/timers.rs: the wheel's nodes stand in cells",
     "src/port/wheel.rs: an intrusive list",
     "src/queue.rs: cells linked through their headers",
-    "src/sync.rs: loom's read without synchronisation",
+    "src/sync.rs: loom's read without synchronisation, threads that borrow",
     "src/time.rs: a wheel's node inside an operation",
     "tests/allocations.rs: a global allocator that counts",
 ];

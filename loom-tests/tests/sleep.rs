@@ -4,6 +4,7 @@
 use loom::thread;
 use loom_tests::{Seen, Wait, kills, model, port};
 use proactor::Strategy;
+use std::time::Duration;
 
 /// One worker, which sits when it has nothing to do; the post comes from outside.
 fn post_against_sit(seen: &Seen) {
@@ -179,7 +180,7 @@ fn timer_against_sit(seen: &Seen) {
                 port.cross_off();
             })
     };
-    port.expire();
+    port.pass(Duration::MAX);
     assert_eq!(worker.join().expect("the worker returns"), 1);
     assert_eq!(port.port.cancel(fired), proactor::CancelOutcome::TooLate);
     seen.saw("fired");

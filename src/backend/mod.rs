@@ -12,6 +12,7 @@
 //! the Linux fast path (`epoll`), everything that `polling` knows (`portable`), and the models' scripted kernel.
 //! A completion backend (`io_uring`) would implement [`Backend`] beside it.
 
+mod alarm;
 pub(crate) mod readiness;
 pub(crate) mod registry;
 

@@ -82,7 +82,7 @@ unsafe fn call(fd: &Fd, request: Request) -> Result<usize, Errno> {
             Ok(()) => Ok(0),
             Err(error) => Err(errno(&error)),
         },
-        Request::None | Request::Timer(_) | Request::Script(_) => Err(Errno::INVAL),
+        Request::None | Request::Timer(_) | Request::Script { .. } => Err(Errno::INVAL),
     }
 }
 

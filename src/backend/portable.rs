@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use polling::{Event, PollMode, Poller};
 
+use super::alarm::Alarm;
 use super::registry::Fd;
 use super::{Demux, Events, Ready, Sink, Woken, perform};
 use crate::id::ObjectId;
 use crate::operation::Request;
-use crate::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// See the module's page.
 #[derive(Debug)]
@@ -27,13 +27,9 @@ pub(crate) struct Portable {
     poller: Poller,
     edge: bool,
     epoch: Instant,
-    /// Nanoseconds after `epoch` at which the port's timer expires.
-    timer: AtomicU64,
-    /// Until when the seated thread sleeps; 0 while nobody does.
-    asleep_until: AtomicU64,
+    /// In nanoseconds after `epoch`.
+    alarm: Alarm,
 }
-
-const NEVER: u64 = u64::MAX;
 
 /// How often a wait that says would-block is made again. `polling`'s `poll` backend says so when it looks between the two
 /// steps of a notification; it then believes itself notified, and ignores every later notification, until a wait succeeds.
@@ -46,13 +42,12 @@ impl Portable {
             edge: poller.supports_edge(),
             poller,
             epoch: Instant::now(),
-            timer: AtomicU64::new(NEVER),
-            asleep_until: AtomicU64::new(0),
+            alarm: Alarm::new(),
         })
     }
 
     fn nanos(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(NEVER)
+        u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(Alarm::NEVER)
     }
 
     fn event(&self, object: ObjectId, read: bool, write: bool) -> Event {
@@ -114,14 +109,11 @@ impl Demux for Portable {
         deadline: Option<Instant>,
         sink: &mut dyn Sink,
     ) -> io::Result<Woken> {
-        let own = deadline.map_or(NEVER, |at| self.nanos(at));
-        let mut until = own.min(self.timer.load(Ordering::Relaxed));
-        // Who sets an earlier timer stores it, fences, and looks here; we store, fence, and look there.
-        self.asleep_until.store(until, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        until = until.min(self.timer.load(Ordering::Relaxed));
+        let own = deadline.map_or(Alarm::NEVER, |at| self.nanos(at));
+        let until = self.alarm.sleep(own);
         let now = self.nanos(Instant::now());
-        let timeout = (until != NEVER).then(|| Duration::from_nanos(until.saturating_sub(now)));
+        let timeout =
+            (until != Alarm::NEVER).then(|| Duration::from_nanos(until.saturating_sub(now)));
         let room = events.portable.get_or_insert_with(polling::Events::new);
         room.clear();
         let mut waited = self.poller.wait(room, timeout);
@@ -133,7 +125,7 @@ impl Demux for Portable {
             room.clear();
             waited = self.poller.wait(room, Some(Duration::ZERO));
         }
-        self.asleep_until.store(0, Ordering::Relaxed);
+        self.alarm.wake();
         match waited {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
@@ -153,12 +145,10 @@ impl Demux for Portable {
             };
             sink.ready(object(event.key), ready);
         }
-        let timer = self.timer.load(Ordering::Relaxed);
         // `polling` does not tell that it was notified: an empty wait may have been.
-        let timer = timer != NEVER && timer <= self.nanos(Instant::now());
         Ok(Woken {
             notified: true,
-            timer,
+            timer: self.alarm.is_over(self.nanos(Instant::now())),
         })
     }
 
@@ -168,11 +158,8 @@ impl Demux for Portable {
     }
 
     fn set_timer(&self, at: Option<Instant>) {
-        let at = at.map_or(NEVER, |at| self.nanos(at));
-        self.timer.store(at, Ordering::Relaxed);
-        // The other half of the pair in `wait`.
-        fence(Ordering::SeqCst);
-        if self.asleep_until.load(Ordering::Relaxed) > at {
+        let at = at.map_or(Alarm::NEVER, |at| self.nanos(at));
+        if self.alarm.set(at) {
             self.notify();
         }
     }

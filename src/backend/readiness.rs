@@ -58,7 +58,9 @@ fn wanted(request: &Request) -> Option<usize> {
     match request {
         Request::Read { len, .. } => Some(*len),
         #[cfg(proactor_loom)]
-        Request::Script(len) => Some(*len),
+        Request::Script {
+            len, write: false, ..
+        } => Some(*len),
         _ => None,
     }
 }

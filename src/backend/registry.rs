@@ -26,9 +26,9 @@ use crate::sync::{Mutex, MutexGuard, OnceLock, PlainMutex};
 /// A descriptor, as the demultiplexer knows it.
 #[cfg(not(proactor_loom))]
 pub(crate) type Fd = socket2::Socket;
-/// In a model: which of the script's objects.
+/// In a model: one of the script's objects.
 #[cfg(proactor_loom)]
-pub(crate) type Fd = usize;
+pub(crate) type Fd = super::script::Socket;
 
 /// One direction of an object.
 #[derive(Debug)]

@@ -1,16 +1,19 @@
-//! A kernel that a model plays: objects that data arrive at, a bell, a timer. Only under the loom cfg.
+//! A kernel that a model plays: objects that data and room arrive at, a bell, a clock. Only under the loom cfg.
 //!
-//! It behaves as edge-triggered epoll does: registering reports what is there already, each arrival at a registered object
-//! is one event, an event goes to one of those who wait, and the bell wakes one and stays rung until somebody comes.
+//! With one seat it behaves as `polling` in oneshot mode does: an event disarms its object, whoever waits has a time-out and
+//! knows of no timer, and nobody is told why a wait ended. With two it behaves as edge-triggered epoll does: registering
+//! reports what is there already, each arrival is one event, an event goes to one of those who wait, the bell wakes one
+//! and stays rung until somebody comes, and the timer is an object of its own.
+#![allow(unsafe_code)] // an operation's memory, named by address
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::registry::Fd;
+use super::alarm::Alarm;
 use super::{Demux, Events, Ready, Sink, WOULD_BLOCK, Woken};
 use crate::id::ObjectId;
 use crate::operation::Request;
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, Condvar, Mutex, UnsafeCell};
 
 /// See the module's page. All clones are of one kernel, so that a model keeps a hand on what the port stands on.
 #[derive(Clone, Debug)]
@@ -20,6 +23,8 @@ pub(crate) struct Script(Arc<Shared>);
 pub(crate) struct Shared {
     kernel: Mutex<Kernel>,
     changed: Condvar,
+    alarm: Alarm,
+    epoch: Instant,
     seats: usize,
     edge: bool,
     at_once: bool,
@@ -32,26 +37,74 @@ impl std::ops::Deref for Script {
     }
 }
 
+/// A descriptor: an object of the kernel, open until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    kernel: Script,
+    number: usize,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let mut kernel = self.kernel.kernel.lock();
+        kernel.objects[self.number].registered = None;
+        kernel.closed.push(self.number);
+    }
+}
+
 #[derive(Debug, Default)]
 struct Kernel {
     objects: Vec<Object>,
-    events: Vec<ObjectId>,
+    events: Vec<(ObjectId, Ready)>,
     bell: bool,
-    timer: bool,
-    timer_set: bool,
+    /// What the clock shows, in nanoseconds, and what the timer object is set to.
+    now: u64,
+    timer: Option<u64>,
     /// How many wait now, and the most that ever did.
     waiting: usize,
     most: usize,
-    closed: Vec<Fd>,
+    closed: Vec<usize>,
     rings: usize,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Object {
     data: usize,
+    room: usize,
+    ended: bool,
     registered: Option<ObjectId>,
-    /// Oneshot: whether an event may come.
-    armed: bool,
+    /// Oneshot: what an event may come for.
+    read: bool,
+    write: bool,
+}
+
+impl Kernel {
+    /// What an event for the object would say now, if it has one coming.
+    fn event(&mut self, number: usize, edge: bool) -> Option<(ObjectId, Ready)> {
+        let object = &mut self.objects[number];
+        let id = object.registered?;
+        let ready = Ready {
+            read: (object.data > 0 || object.ended) && (edge || object.read),
+            write: object.room > 0 && (edge || object.write),
+            hang_up: object.ended,
+        };
+        if !(ready.read || ready.write) {
+            return None;
+        }
+        (object.read, object.write) = (false, false);
+        Some((id, ready))
+    }
+
+    fn queue(&mut self, id: ObjectId, ready: Ready) {
+        match self.events.iter_mut().find(|(other, _)| *other == id) {
+            Some((_, other)) => {
+                other.read |= ready.read;
+                other.write |= ready.write;
+                other.hang_up |= ready.hang_up;
+            }
+            None => self.events.push((id, ready)),
+        }
+    }
 }
 
 impl Script {
@@ -63,35 +116,59 @@ impl Script {
         Self(Arc::new(Shared {
             kernel: Mutex::new(kernel),
             changed: Condvar::new(),
+            alarm: Alarm::new(),
+            epoch: Instant::now(),
             seats,
             edge: seats > 1,
             at_once,
         }))
     }
 
-    /// `count` units arrive at an object.
-    pub(crate) fn arrive(&self, fd: Fd, count: usize) {
+    pub(crate) fn socket(&self, number: usize) -> Socket {
+        Socket {
+            kernel: self.clone(),
+            number,
+        }
+    }
+
+    /// `data` units to take and `room` for units to give arrive at an object.
+    pub(crate) fn arrive(&self, number: usize, data: usize, room: usize) {
+        self.change(number, |object| {
+            object.data += data;
+            object.room += room;
+        });
+    }
+
+    /// No more will arrive at an object.
+    pub(crate) fn end(&self, number: usize) {
+        self.change(number, |object| object.ended = true);
+    }
+
+    fn change(&self, number: usize, what: impl FnOnce(&mut Object)) {
         let mut kernel = self.kernel.lock();
-        kernel.objects[fd].data += count;
-        self.report(&mut kernel, fd);
+        what(&mut kernel.objects[number]);
+        self.report(&mut kernel, number);
     }
 
     /// An event that nothing is behind.
-    pub(crate) fn rattle(&self, fd: Fd) {
+    pub(crate) fn rattle(&self, number: usize) {
         let mut kernel = self.kernel.lock();
-        if let Some(id) = kernel.objects[fd].registered {
-            kernel.events.push(id);
+        if let Some(id) = kernel.objects[number].registered {
+            let read = Ready {
+                read: true,
+                ..Ready::default()
+            };
+            kernel.queue(id, read);
             self.changed.notify_one();
         }
     }
 
-    /// The timer that was set expires.
-    pub(crate) fn expire(&self) {
+    /// Time passes, until that long after the beginning.
+    pub(crate) fn pass(&self, until: Duration) {
         let mut kernel = self.kernel.lock();
-        if std::mem::take(&mut kernel.timer_set) {
-            kernel.timer = true;
-            self.changed.notify_one();
-        }
+        kernel.now = nanos(until);
+        drop(kernel);
+        self.changed.notify_all();
     }
 
     /// The most that ever waited at once.
@@ -105,21 +182,49 @@ impl Script {
     }
 
     /// Which descriptors were closed.
-    pub(crate) fn closed(&self) -> Vec<Fd> {
+    pub(crate) fn closed(&self) -> Vec<usize> {
         self.kernel.lock().closed.clone()
     }
 
-    fn report(&self, kernel: &mut Kernel, fd: Fd) {
-        let object = &mut kernel.objects[fd];
-        let Some(id) = object.registered else { return };
-        if object.data == 0 || (!self.edge && !std::mem::take(&mut object.armed)) {
-            return;
+    fn report(&self, kernel: &mut Kernel, number: usize) {
+        if let Some((id, ready)) = kernel.event(number, self.edge) {
+            kernel.queue(id, ready);
+            self.changed.notify_one();
         }
-        if !kernel.events.contains(&id) {
-            kernel.events.push(id);
-        }
-        self.changed.notify_one();
     }
+
+    fn clock(&self, at: Instant) -> u64 {
+        nanos(at.saturating_duration_since(self.epoch))
+    }
+
+    /// Waits for something to happen, as one who sleeps until `until`; what, and whether the bell was heard.
+    fn events(&self, until: u64, deadline: Option<Instant>) -> (Vec<(ObjectId, Ready)>, Woken) {
+        let mut late = deadline.is_some_and(|at| at <= Instant::now());
+        let mut kernel = self.kernel.lock();
+        kernel.waiting += 1;
+        kernel.most = kernel.most.max(kernel.waiting);
+        let over = |kernel: &Kernel| {
+            kernel.now >= until || kernel.timer.is_some_and(|timer| timer <= kernel.now)
+        };
+        while !(kernel.bell || !kernel.events.is_empty() || over(&kernel) || late) {
+            match deadline {
+                Some(at) => (kernel, late) = self.changed.wait_until(kernel, at),
+                None => kernel = self.changed.wait(kernel),
+            }
+        }
+        kernel.waiting -= 1;
+        let now = kernel.now;
+        let timer = kernel.timer.take_if(|timer| *timer <= now).is_some();
+        let woken = Woken {
+            notified: std::mem::take(&mut kernel.bell),
+            timer,
+        };
+        (std::mem::take(&mut kernel.events), woken)
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(Alarm::NEVER - 1)
 }
 
 impl Demux for Script {
@@ -141,23 +246,22 @@ impl Demux for Script {
 
     fn arm(
         &self,
-        fd: &Fd,
+        fd: &Socket,
         object: ObjectId,
         read: bool,
-        _write: bool,
+        write: bool,
         _again: bool,
     ) -> io::Result<()> {
         let mut kernel = self.kernel.lock();
-        kernel.objects[*fd].registered = Some(object);
-        kernel.objects[*fd].armed = read;
-        self.report(&mut kernel, *fd);
+        let armed = &mut kernel.objects[fd.number];
+        armed.registered = Some(object);
+        (armed.read, armed.write) = (read, write);
+        self.report(&mut kernel, fd.number);
         Ok(())
     }
 
-    fn disarm(&self, fd: &Fd) {
-        let mut kernel = self.kernel.lock();
-        kernel.objects[*fd].registered = None;
-        kernel.closed.push(*fd);
+    fn disarm(&self, fd: &Socket) {
+        self.kernel.lock().objects[fd.number].registered = None;
     }
 
     fn prepare(&self, _events: &mut Events) {}
@@ -168,29 +272,23 @@ impl Demux for Script {
         deadline: Option<Instant>,
         sink: &mut dyn Sink,
     ) -> io::Result<Woken> {
-        let mut kernel = self.kernel.lock();
-        kernel.waiting += 1;
-        kernel.most = kernel.most.max(kernel.waiting);
-        let poll = deadline.is_some_and(|at| at <= Instant::now());
-        while !(kernel.bell || kernel.timer || !kernel.events.is_empty() || poll) {
-            kernel = self.changed.wait(kernel);
+        let (events, woken) = if self.edge {
+            self.events(Alarm::NEVER, deadline)
+        } else {
+            let own = deadline.map_or(Alarm::NEVER, |at| self.clock(at));
+            let until = self.alarm.sleep(own);
+            let (events, _) = self.events(until, deadline);
+            self.alarm.wake();
+            let woken = Woken {
+                notified: true,
+                timer: self.alarm.is_over(self.kernel.lock().now),
+            };
+            (events, woken)
+        };
+        for (id, ready) in events {
+            sink.ready(id, ready);
         }
-        kernel.waiting -= 1;
-        let events = std::mem::take(&mut kernel.events);
-        let notified = std::mem::take(&mut kernel.bell);
-        let timer = std::mem::take(&mut kernel.timer);
-        drop(kernel);
-        for id in events {
-            sink.ready(
-                id,
-                Ready {
-                    read: true,
-                    write: false,
-                    hang_up: false,
-                },
-            );
-        }
-        Ok(Woken { notified, timer })
+        Ok(woken)
     }
 
     fn notify(&self) {
@@ -202,21 +300,41 @@ impl Demux for Script {
     }
 
     fn set_timer(&self, at: Option<Instant>) {
-        self.kernel.lock().timer_set = at.is_some();
+        let at = at.map(|at| self.clock(at));
+        if self.edge {
+            let mut kernel = self.kernel.lock();
+            kernel.timer = at;
+            if at.is_some_and(|at| at <= kernel.now) {
+                self.changed.notify_one();
+            }
+        } else if self.alarm.set(at.unwrap_or(Alarm::NEVER)) {
+            self.notify();
+        }
     }
 
-    fn perform(&self, fd: &Fd, request: Request) -> i64 {
-        let Request::Script(len) = request else {
+    fn perform(&self, fd: &Socket, request: Request) -> i64 {
+        let Request::Script { len, write, memory } = request else {
             return -22;
         };
+        // SAFETY: the operation's memory stays until it is finished. If a protocol is broken it may not: loom tells.
+        unsafe { &*memory.cast::<UnsafeCell<()>>() }.with_mut(|_| ());
         let mut kernel = self.kernel.lock();
-        let object = &mut kernel.objects[*fd];
-        if object.data == 0 {
+        assert!(
+            !kernel.closed.contains(&fd.number),
+            "a call on a closed descriptor"
+        );
+        let object = &mut kernel.objects[fd.number];
+        let there = if write {
+            &mut object.room
+        } else {
+            &mut object.data
+        };
+        let moved = (*there).min(len);
+        *there -= moved;
+        if moved == 0 && !object.ended {
             return WOULD_BLOCK;
         }
-        let taken = object.data.min(len);
-        object.data -= taken;
-        i64::try_from(taken).unwrap_or(i64::MAX)
+        i64::try_from(moved).unwrap_or(i64::MAX)
     }
 
     #[cfg(unix)]
