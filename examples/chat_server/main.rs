@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Each port is a room. It says `listening on ADDR` for each when it is ready. Whoever joins is first told the last 100
-//! messages. A client that reads so slowly that more than `--backlog` messages wait for it is dropped, with a line on stderr.
+//! messages. A client that reads so slowly that more than `--backlog` messages beyond those wait for it is dropped, with a line
+//! on stderr. By default that is 1 MB of queue for a client; the messages themselves are kept once for all.
 //!
 //! SIGINT or SIGTERM ends it: it stops accepting, delivers what waits for as long as three seconds, and exits with 0. Bad usage
 //! is one line on stderr and exit 2; a failure, such as a port in use, one line and exit 1.
@@ -56,8 +57,8 @@ struct Options {
     /// What to wait with: auto (the fast path where there is one) or portable
     #[arg(long, value_name = "B", default_value = "auto")]
     backend: BackendKind,
-    /// How many messages may wait for one client before it is dropped; a room's queues share their bytes
-    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(100..))]
+    /// How many messages beyond the history may wait for a client that reads slowly; with more it is dropped
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..))]
     backlog: u32,
 }
 
