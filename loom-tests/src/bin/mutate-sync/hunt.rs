@@ -1,0 +1,210 @@
+//! Runs the models against the mutants: those that reach the step, the likeliest killer first.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use crate::Fault;
+use crate::edits::Mutant;
+use crate::models::{Attempt, Baseline, Bound, Ending, Model};
+use crate::progress::Progress;
+use crate::store::{Store, Verdict};
+
+/// A model, at a bound, and what it does when nothing is wrong.
+struct Way {
+    model: Model,
+    bound: Bound,
+    baseline: Baseline,
+}
+
+pub(crate) struct Hunt<'a> {
+    /// Those at one preemption first, each the faster the earlier.
+    ways: Vec<Way>,
+    /// How often each way has killed a mutant of each function.
+    kills: Mutex<HashMap<(String, usize), usize>>,
+    store: &'a Store,
+    scratch: PathBuf,
+    jobs: usize,
+}
+
+/// Does `what` with each of `count` things, on so many threads, until there is a fault. It gets the thread's number, too.
+fn in_parallel(
+    jobs: usize,
+    count: usize,
+    what: impl Fn(usize, usize) -> Result<(), Fault> + Sync,
+) -> Result<(), Fault> {
+    let next = AtomicUsize::new(0);
+    let work = |thread| {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            if at >= count {
+                return Ok(());
+            }
+            if let Err(fault) = what(thread, at) {
+                next.store(count, Ordering::Relaxed);
+                return Err(fault);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = (0..jobs)
+            .map(|thread| scope.spawn(move || work(thread)))
+            .collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined.fold(Ok(()), |all, one| {
+            let one = one.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            all.and(one)
+        })
+    })
+}
+
+impl<'a> Hunt<'a> {
+    /// Runs each model unmutated first, at one preemption and at its own bound, unless that is known.
+    pub(crate) fn prepare(
+        models: Vec<Model>,
+        store: &'a Store,
+        folder: &Path,
+        jobs: usize,
+    ) -> Result<Self, Fault> {
+        let progress = Progress::new(models.len(), "unmutated");
+        let ways = Mutex::new(Vec::new());
+        in_parallel(jobs, models.len(), |thread, at| {
+            let model = &models[at];
+            progress.begin(thread, &model.name);
+            let scratch = scratch(folder, thread);
+            for bound in [Bound::One, Bound::Own] {
+                let baseline = match store.baseline(&model.name, bound) {
+                    Some(known) => known,
+                    None => {
+                        let baseline = Baseline::of(model, bound, &scratch)?;
+                        store.add_baseline(&model.name, bound, &baseline)?;
+                        baseline
+                    }
+                };
+                let way = Way {
+                    model: model.clone(),
+                    bound,
+                    baseline,
+                };
+                // Its own bound may be the other one.
+                if bound == Bound::One || !way.baseline.shallow {
+                    ways.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(way);
+                }
+            }
+            progress.end(&format!("{} passes", model.name));
+            Ok(())
+        })?;
+        progress.clear();
+        let mut ways = ways.into_inner().unwrap_or_else(PoisonError::into_inner);
+        ways.sort_by_key(|way| (way.bound, way.baseline.time));
+        Ok(Self {
+            ways,
+            kills: Mutex::default(),
+            store,
+            scratch: folder.to_owned(),
+            jobs,
+        })
+    }
+
+    /// Finds out about each of `mutants`; the verdicts are in the store then. `is_listed` are expected to live, which takes
+    /// longest, so they come first.
+    pub(crate) fn run(
+        &self,
+        mutants: &[&Mutant],
+        is_listed: impl Fn(&Mutant) -> bool,
+    ) -> Result<(), Fault> {
+        let unknown = |mutant: &&&Mutant| match self.store.verdict(&mutant.identity) {
+            Some(Verdict::Survived { undecided, .. }) => !undecided.is_empty(),
+            known => known.is_none(),
+        };
+        let mut mutants: Vec<_> = mutants.iter().filter(unknown).copied().collect();
+        mutants.sort_by_key(|mutant| !is_listed(mutant));
+        let progress = Progress::new(mutants.len(), "mutants");
+        in_parallel(self.jobs, mutants.len(), |thread, at| {
+            let mutant = mutants[at];
+            progress.begin(thread, &mutant.identity);
+            let log = scratch(&self.scratch, thread).with_extension("log");
+            let verdict = self.try_on(mutant, Some(&log))?;
+            self.store.add_verdict(&mutant.identity, &verdict)?;
+            progress.count(&verdict);
+            progress.end(&format!(
+                "{} {}",
+                crate::report::word(&verdict),
+                mutant.identity
+            ));
+            Ok(())
+        })?;
+        progress.clear();
+        Ok(())
+    }
+
+    /// Tries the models on a mutant; their output goes to `log`, or is shown.
+    pub(crate) fn try_on(&self, mutant: &Mutant, log: Option<&Path>) -> Result<Verdict, Fault> {
+        let (mut tried, mut undecided) = (Vec::new(), Vec::new());
+        for at in self.order(mutant) {
+            let way = &self.ways[at];
+            let name = format!("{} at {}", way.model.name, way.bound);
+            let attempt = Attempt {
+                model: &way.model,
+                bound: way.bound,
+                mutant: Some(mutant.number),
+                notes: None,
+                limit: way.baseline.limit(),
+                log,
+            };
+            if log.is_none() {
+                println!("--- {name}");
+            }
+            match attempt.run()?.0 {
+                Ending::Failed => {
+                    self.note_kill(mutant, at);
+                    return Ok(Verdict::Killed {
+                        model: way.model.name.clone(),
+                        bound: way.bound,
+                    });
+                }
+                Ending::Undecided => undecided.push(name.clone()),
+                Ending::Passed => {}
+            }
+            tried.push(name);
+        }
+        Ok(if tried.is_empty() {
+            Verdict::Unreached
+        } else {
+            Verdict::Survived { tried, undecided }
+        })
+    }
+
+    fn note_kill(&self, mutant: &Mutant, way: usize) {
+        let mut kills = self.kills.lock().unwrap_or_else(PoisonError::into_inner);
+        *kills.entry((mutant.scope.clone(), way)).or_default() += 1;
+    }
+
+    /// The ways that reach the mutant's step: what killed it in an earlier tree; then what killed most of its siblings, within
+    /// a bound; then the fastest.
+    fn order(&self, mutant: &Mutant) -> Vec<usize> {
+        let hint = self.store.hint(&mutant.identity);
+        let is_hinted = |way: &Way| {
+            hint.as_ref()
+                .is_some_and(|(model, bound)| *model == way.model.name && *bound == way.bound)
+        };
+        let kills = self.kills.lock().unwrap_or_else(PoisonError::into_inner);
+        let kills_of = |at| kills.get(&(mutant.scope.clone(), at)).copied().unwrap_or(0);
+        let reaches = |at: &usize| self.ways[*at].baseline.reached.contains(&mutant.number);
+        let mut order: Vec<_> = (0..self.ways.len()).filter(reaches).collect();
+        order.sort_by_key(|&at| {
+            let way = &self.ways[at];
+            (!is_hinted(way), way.bound, std::cmp::Reverse(kills_of(at)))
+        });
+        order
+    }
+}
+
+fn scratch(folder: &Path, thread: usize) -> PathBuf {
+    folder.join(format!("run-{thread}"))
+}

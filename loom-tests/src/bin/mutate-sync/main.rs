@@ -1,0 +1,178 @@
+//! Proves that the models bite: leaves out each fence, notify and wake of the library, weakens each of its memory orderings by
+//! one step, wakes one instead of all, goes once round a wait that stands in a loop; and sees whether a model fails.
+//!
+//! All mutants are built at once, into a copy of the workspace in which each step asks whether it is to be taken; a process is
+//! told by its environment which mutant it is. `cargo mutate-sync --help` has the rest.
+
+mod attributes;
+mod edits;
+mod equivalent;
+mod files;
+mod hunt;
+mod models;
+mod progress;
+mod report;
+mod scan;
+mod select;
+mod steps;
+mod store;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod waits;
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+
+use crate::edits::Mutant;
+use crate::equivalent::{Equivalent, LIST};
+use crate::hunt::Hunt;
+use crate::report::Report;
+use crate::select::{Selection, Shard};
+use crate::store::Store;
+use crate::tree::{Instrumented, Workshop};
+
+/// What keeps the tool from going on, in words for whoever called it.
+#[derive(Debug)]
+struct Fault(String);
+
+impl Fault {
+    fn of(what: impl fmt::Display, error: impl fmt::Display) -> Self {
+        Self(format!("{what}: {error}"))
+    }
+}
+
+/// Shows that the loom models notice when a step of a concurrent protocol is left out or weakened.
+///
+/// Leaves out each fence, notify and wake; weakens each memory ordering by one step; turns `notify_all` into `notify_one`, and
+/// `while` into `if` around a condition variable's wait; one at a time, in every file that the models compile. Then runs the models
+/// that reach the step, at one preemption and at their own bound. A mutant that no model kills is a survivor, unless
+/// loom-tests/equivalent-mutants.txt has it with the argument why no test can tell.
+///
+/// A run that is interrupted goes on where it was, until a source, a model or Cargo.lock changes. The exit code is 0 if all is well,
+/// 1 if a mutant survived or the list is wrong, 2 if the command line is.
+#[derive(Debug, Parser)]
+#[command(name = "cargo mutate-sync")]
+struct Options {
+    /// Only the mutants of this file: its path or the end of it. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    only: Vec<String>,
+    /// Only the mutants of files that differ from this git revision.
+    #[arg(long, value_name = "REV")]
+    changed: Option<String>,
+    /// Only every Nth of the mutants, from the Ith on.
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// How many models to run at a time [default: as many as there are processors].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Print the mutants and what was skipped, and run nothing.
+    #[arg(long)]
+    list: bool,
+    /// Run this mutant alone, by its number or identity, and show what the models say.
+    #[arg(long, value_name = "MUTANT", conflicts_with_all = ["list", "only", "changed", "shard"])]
+    run: Option<String>,
+    /// Forget what earlier runs have found.
+    #[arg(long)]
+    fresh: bool,
+    /// Do not run the mutants that are on the list.
+    #[arg(long)]
+    skip_listed: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(code) => code,
+        Err(Fault(what)) => {
+            eprintln!("error: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's root: cargo says where this package stands.
+fn root() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or(env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.parent().map_or(package.clone(), Path::to_owned)
+}
+
+fn run(options: &Options) -> Result<ExitCode, Fault> {
+    let began = Instant::now();
+    let root = root();
+    let files = files::sources(&root)?;
+    let instrumented = tree::instrument(&files)?;
+    let list = fs::read_to_string(root.join(LIST)).map_err(|e| Fault::of(LIST, e))?;
+    let list = Equivalent::parse(&list);
+    let selection = match Selection::new(options, &root, &files) {
+        Ok(selection) => selection,
+        Err(Fault(what)) => {
+            eprintln!("error: {what}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let mutants = selection.mutants(&instrumented.scan.mutants);
+    if options.list {
+        let skipped = selection.skipped(&instrumented.scan.skipped);
+        print!("{}", report::listing(&mutants, &skipped, &list));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(name) = &options.run {
+        let mutant = mutants
+            .iter()
+            .find(|mutant| mutant.identity == *name || mutant.number.to_string() == *name);
+        let Some(mutant) = mutant else {
+            eprintln!("error: there is no mutant {name}: `cargo mutate-sync --list` has them all");
+            return Ok(ExitCode::from(2));
+        };
+        let (store, workshop, models) = build(&root, &instrumented, options.fresh)?;
+        let hunt = Hunt::prepare(models, &store, &workshop.folder, jobs(options))?;
+        let verdict = hunt.try_on(mutant, None)?;
+        print!("{}", report::describe(mutant, &verdict));
+        let killed = matches!(verdict, store::Verdict::Killed { .. });
+        return Ok(ExitCode::from(u8::from(!killed)));
+    }
+    let (store, workshop, models) = build(&root, &instrumented, options.fresh)?;
+    let to_run: Vec<&Mutant> = mutants
+        .iter()
+        .filter(|mutant| !(options.skip_listed && list.has(&mutant.identity)))
+        .copied()
+        .collect();
+    Hunt::prepare(models, &store, &workshop.folder, jobs(options))?
+        .run(&to_run, |mutant| list.has(&mutant.identity))?;
+    let present = report::identities(&instrumented.scan.mutants);
+    let report = Report {
+        mutants: &mutants,
+        store: &store,
+        stale: list.stale(&present, |file| selection.looks_at(file)),
+        list: &list,
+        skip_listed: options.skip_listed,
+        took: began.elapsed(),
+    };
+    Ok(ExitCode::from(u8::from(!report.print())))
+}
+
+type Built = (Store, Workshop, Vec<models::Model>);
+
+/// Copies the instrumented tree, builds the models, and opens what is known of them.
+fn build(root: &Path, instrumented: &Instrumented, fresh: bool) -> Result<Built, Fault> {
+    let workshop = Workshop::new(root)?;
+    let digest = workshop.copy(instrumented)?;
+    let binaries = workshop.build()?;
+    let models = models::list(&binaries)?;
+    let store = Store::open(&workshop.folder.join("results.jsonl"), digest, fresh)?;
+    Ok((store, workshop, models))
+}
+
+fn jobs(options: &Options) -> usize {
+    match options.jobs {
+        Some(jobs) => jobs.into(),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}

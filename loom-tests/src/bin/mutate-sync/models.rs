@@ -1,0 +1,234 @@
+//! Runs models, each in a process of its own: a deadlock that loom finds may end the process.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{env, fmt};
+
+use crate::Fault;
+use crate::tree::{MUTANT, REACHED};
+
+/// A test that is a model.
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    /// Binary and test.
+    pub(crate) name: String,
+    executable: PathBuf,
+    test: String,
+}
+
+/// How deep a model looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Bound {
+    /// One preemption.
+    One,
+    /// As deep as the model says.
+    Own,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::One => "1 preemption",
+            Self::Own => "its own bound",
+        })
+    }
+}
+
+/// What is to be run.
+pub(crate) struct Attempt<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) bound: Bound,
+    pub(crate) mutant: Option<usize>,
+    /// Where to note the steps that are reached.
+    pub(crate) notes: Option<&'a Path>,
+    pub(crate) limit: Duration,
+    /// Where its output goes; to this process's own if nowhere.
+    pub(crate) log: Option<&'a Path>,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Passed,
+    Failed,
+    /// It was ended, for it took too long or the system was out of memory.
+    Undecided,
+}
+
+/// The models in the test binaries: all tests but those that run a hand-made mutant.
+pub(crate) fn list(binaries: &[(String, PathBuf)]) -> Result<Vec<Model>, Fault> {
+    let mut models = Vec::new();
+    for (binary, executable) in binaries {
+        let output = Command::new(executable)
+            .arg("--list")
+            .output()
+            .map_err(|e| Fault::of(executable.display(), e))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let tests = text.lines().filter_map(|line| line.strip_suffix(": test"));
+        models.extend(tests.filter(|test| !is_hand_made(test)).map(|test| Model {
+            name: format!("{binary}::{test}"),
+            executable: executable.clone(),
+            test: test.to_owned(),
+        }));
+    }
+    if models.is_empty() {
+        return Err(Fault("there is no model in loom-tests/tests".to_owned()));
+    }
+    Ok(models)
+}
+
+fn is_hand_made(test: &str) -> bool {
+    let name = test.rsplit("::").next().unwrap_or(test);
+    name.starts_with("mutant_")
+}
+
+impl Attempt<'_> {
+    /// Runs it; how it ended, and how long it took.
+    pub(crate) fn run(&self) -> Result<(Ending, Duration), Fault> {
+        let began = Instant::now();
+        let fault = |e| Fault::of(&self.model.name, e);
+        let mut child = self.command()?.spawn().map_err(fault)?;
+        let ended = wait_within(&mut child, self.limit).map_err(fault)?;
+        let ending = match ended {
+            Some(status) if status.success() => Ending::Passed,
+            Some(status) if was_killed(status) => Ending::Undecided,
+            Some(_) => Ending::Failed,
+            None => Ending::Undecided,
+        };
+        Ok((ending, began.elapsed()))
+    }
+
+    fn command(&self) -> Result<Command, Fault> {
+        let mut command = Command::new(&self.model.executable);
+        command
+            .args(["--exact", &self.model.test])
+            .args(["--nocapture", "--test-threads=1"])
+            .stdin(Stdio::null())
+            .env("RUST_BACKTRACE", "0")
+            // To a model, this is a mutant like those made by hand: it is to die of what it does, and not of an outcome
+            // that it does not reach, which is more easily had at one preemption.
+            .env("PROACTOR_MUTANT", "one that is not made by hand");
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("LOOM_") {
+                command.env_remove(name);
+            }
+        }
+        if self.bound == Bound::One {
+            command.env("LOOM_MAX_PREEMPTIONS", "1");
+        }
+        if let Some(number) = self.mutant {
+            command.env(MUTANT, number.to_string());
+        }
+        if let Some(notes) = self.notes {
+            command.env(REACHED, notes);
+        }
+        if let Some(path) = self.log {
+            let fault = |e| Fault::of(path.display(), e);
+            let log = File::create(path).map_err(fault)?;
+            command.stderr(log.try_clone().map_err(fault)?).stdout(log);
+        }
+        Ok(command)
+    }
+}
+
+/// The child's end, or none: then it is killed.
+fn wait_within(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let began = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if began.elapsed() > limit {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        // sleep: the standard library has no wait for a child that ends in time.
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+/// Whether somebody else ended the process, as a system does that is out of memory.
+fn was_killed(status: ExitStatus) -> bool {
+    #[cfg(unix)]
+    {
+        const SIGKILL: i32 = 9;
+        std::os::unix::process::ExitStatusExt::signal(&status) == Some(SIGKILL)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = status;
+        false
+    }
+}
+
+/// What a model does when nothing is wrong.
+#[derive(Clone, Debug)]
+pub(crate) struct Baseline {
+    pub(crate) time: Duration,
+    /// The mutants whose step it reaches.
+    pub(crate) reached: BTreeSet<usize>,
+    /// Whether its own bound is one preemption.
+    pub(crate) shallow: bool,
+}
+
+/// No healthy model takes as long.
+const LONGEST: Duration = Duration::from_secs(30 * 60);
+
+impl Baseline {
+    /// Runs `model` unmutated; `scratch` is where its notes and its output may go.
+    pub(crate) fn of(model: &Model, bound: Bound, scratch: &Path) -> Result<Self, Fault> {
+        let (notes, log) = (
+            scratch.with_extension("reached"),
+            scratch.with_extension("log"),
+        );
+        fs::write(&notes, "").map_err(|e| Fault::of(notes.display(), e))?;
+        let attempt = Attempt {
+            model,
+            bound,
+            mutant: None,
+            notes: Some(&notes),
+            limit: LONGEST,
+            log: Some(&log),
+        };
+        let (ending, time) = attempt.run()?;
+        let read = |path: &Path| fs::read_to_string(path).map_err(|e| Fault::of(path.display(), e));
+        let said = read(&log)?;
+        if ending != Ending::Passed || !said.contains("running 1 test") {
+            let name = &model.name;
+            return Err(Fault(format!(
+                "{said}\nthe model {name} fails at {bound} with no mutant at all: mend it, and see that `cargo loom` passes"
+            )));
+        }
+        let reached = read(&notes)?;
+        Ok(Self {
+            time,
+            reached: reached
+                .lines()
+                .filter_map(|line| line.parse().ok())
+                .collect(),
+            shallow: is_shallow(&said),
+        })
+    }
+
+    /// How long a mutant may take.
+    pub(crate) fn limit(&self) -> Duration {
+        self.time * 5 + Duration::from_secs(20)
+    }
+}
+
+/// Whether each report of a model's output says that it was one preemption deep.
+fn is_shallow(said: &str) -> bool {
+    let bound = |line: &str| {
+        let (_, rest) = line.split_once(" executions at ")?;
+        rest.split(' ').next()?.parse::<usize>().ok()
+    };
+    let mut bounds = said.lines().filter_map(bound).peekable();
+    bounds.peek().is_some() && bounds.all(|bound| bound == 1)
+}
