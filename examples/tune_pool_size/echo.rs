@@ -1,0 +1,85 @@
+//! The loads over TCP (`cargo run --release --example tune_pool_size`): an echo server, some of whose handlers may also
+//! compute, and the tour's client, which verifies every byte.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use proactor::net::{TcpListener, TcpStream};
+use proactor::{Error, Proactor};
+
+use crate::labour::Labour;
+use crate::load;
+use crate::measure::{Figures, Plan, end};
+
+/// How many requests of a connection go by for one with labour.
+pub(crate) const LABOUR_EVERY: usize = 16;
+const BUFFER_BYTES: usize = 4096;
+
+/// Drives an echo server on `proactor` as planned.
+///
+/// An error says which reply was lost, or was not its request.
+pub(crate) fn drive(
+    proactor: &Proactor,
+    plan: Plan,
+    progress: impl FnMut(Duration),
+) -> Result<Figures, String> {
+    let address = serve(proactor, plan.labour).map_err(|e| format!("cannot listen: {e}"))?;
+    proactor
+        .start()
+        .map_err(|e| format!("cannot start threads: {e}"))?;
+    let plan = load::Plan {
+        connections: plan.in_flight,
+        message_bytes: plan.message_bytes,
+        warm_up: plan.warm_up,
+        measured: plan.measured,
+    };
+    let outcome = load::drive(address, plan, progress)?;
+    end(proactor)?;
+    if let Some(first) = outcome.first_mismatch {
+        return Err(format!(
+            "{} mismatches, the first: {first}",
+            outcome.mismatches
+        ));
+    }
+    Ok(Figures {
+        operations: outcome.latencies.total(),
+        elapsed: outcome.elapsed,
+        cpu: outcome.server_cpu,
+        latencies: outcome.latencies,
+    })
+}
+
+fn serve(proactor: &Proactor, labour: Labour) -> Result<SocketAddr, Error> {
+    let listener = TcpListener::bind(proactor, (Ipv4Addr::LOCALHOST, 0).into())?;
+    let address = listener.local_addr()?;
+    accept(listener, labour, 0);
+    Ok(address)
+}
+
+fn accept(listener: TcpListener, labour: Labour, index: usize) {
+    listener.accept().then(move |accepted| {
+        // An error here means that the proactor is shut down.
+        if let Ok((stream, _peer)) = accepted {
+            accept(listener, labour, index + 1);
+            if stream.set_nodelay(true).is_ok() {
+                // Connections labour one after the other, not all at once.
+                echo(stream, Vec::with_capacity(BUFFER_BYTES), labour, index);
+            }
+        }
+    });
+}
+
+fn echo(stream: TcpStream, buffer: Vec<u8>, labour: Labour, turn: usize) {
+    stream.read(buffer).then(move |(read, buffer)| {
+        if matches!(read, Ok(1..)) {
+            if turn % LABOUR_EVERY == 0 {
+                labour.perform();
+            }
+            stream.write_all(buffer).then(move |(written, buffer)| {
+                if written.is_ok() {
+                    echo(stream, buffer, labour, turn + 1);
+                }
+            });
+        }
+    });
+}
