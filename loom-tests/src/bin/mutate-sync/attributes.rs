@@ -82,16 +82,24 @@ impl Attributed for Stmt {
         match self {
             Self::Local(local) => &local.attrs,
             Self::Macro(made) => &made.attrs,
-            // Their own visits look at them.
-            Self::Item(_) | Self::Expr(..) => &[],
+            Self::Expr(value, _) => leftmost(value).attributes(),
+            Self::Item(item) => item.attributes(),
         }
+    }
+}
+
+/// What the attributes of a statement stand at, once it is parsed.
+fn leftmost(value: &Expr) -> &Expr {
+    match value {
+        Expr::Assign(assign) => leftmost(&assign.left),
+        Expr::Binary(binary) => leftmost(&binary.left),
+        _ => value,
     }
 }
 
 impl Attributed for Expr {
     fn attributes(&self) -> &[Attribute] {
         match self {
-            Self::Assign(value) => &value.attrs,
             Self::Block(value) => &value.attrs,
             Self::Call(value) => &value.attrs,
             Self::ForLoop(value) => &value.attrs,
@@ -100,6 +108,9 @@ impl Attributed for Expr {
             Self::Macro(value) => &value.attrs,
             Self::Match(value) => &value.attrs,
             Self::MethodCall(value) => &value.attrs,
+            Self::Field(value) => &value.attrs,
+            Self::Path(value) => &value.attrs,
+            Self::Unary(value) => &value.attrs,
             Self::Return(value) => &value.attrs,
             Self::Unsafe(value) => &value.attrs,
             Self::While(value) => &value.attrs,

@@ -85,11 +85,9 @@ impl<'s> Edits<'s> {
         });
     }
 
-    /// The text of `whole`, with `part` of it replaced.
-    pub(crate) fn replaced(&self, whole: Range<usize>, part: Span, with: &str) -> String {
-        let part = part.byte_range();
-        let (before, after) = (whole.start..part.start, part.end..whole.end);
-        format!("{}{with}{}", &self.source[before], &self.source[after])
+    /// The source itself.
+    pub(crate) fn text(&self, of: Range<usize>) -> &'s str {
+        &self.source[of]
     }
 
     fn mutant(&mut self, path: &[String], what: &str) -> usize {
@@ -128,7 +126,7 @@ impl<'s> Edits<'s> {
         &mut self,
         path: &[String],
         what: &str,
-        whole: Range<usize>,
+        whole: &Range<usize>,
         open: &str,
         close: &str,
     ) -> Shown<'_, 's> {
@@ -145,7 +143,7 @@ impl<'s> Edits<'s> {
         let leave = " if @again(#, &mut gone_round) { break; }";
         self.open(parts.body, leave, number);
         self.close(parts.whole.end, " }", number);
-        Shown(self).shown(parts.word.clone(), "if");
+        Shown(self).shown(&parts.word, "if");
     }
 
     /// All the texts inserted.
@@ -177,7 +175,7 @@ pub(crate) struct Shown<'e, 's>(&'e mut Edits<'s>);
 
 impl Shown<'_, '_> {
     /// Its lines before and after: `part` of them becomes `with`.
-    pub(crate) fn shown(self, part: Range<usize>, with: &str) {
+    pub(crate) fn shown(self, part: &Range<usize>, with: &str) {
         let source = self.0.source;
         let start = source[..part.start].rfind('\n').map_or(0, |at| at + 1);
         let end = source[part.end..]

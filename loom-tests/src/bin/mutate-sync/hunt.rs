@@ -1,16 +1,16 @@
 //! Runs the models against the mutants: those that reach the step, the likeliest killer first.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::Fault;
 use crate::edits::Mutant;
-use crate::models::{Attempt, Baseline, Bound, Ending, Model};
+use crate::models::{self, Attempt, Baseline, Bound, Ending, Model};
 use crate::progress::Progress;
 use crate::store::{Store, Verdict};
+use crate::tree::Bench;
 
 /// A model, at a bound, and what it does when nothing is wrong.
 struct Way {
@@ -25,7 +25,7 @@ pub(crate) struct Hunt<'a> {
     /// How often each way has killed a mutant of each function.
     kills: Mutex<HashMap<(String, usize), usize>>,
     store: &'a Store,
-    scratch: PathBuf,
+    bench: &'a Bench,
     jobs: usize,
 }
 
@@ -53,20 +53,17 @@ fn in_parallel(
         let threads: Vec<_> = (0..jobs)
             .map(|thread| scope.spawn(move || work(thread)))
             .collect();
-        let joined = threads.into_iter().map(|thread| thread.join());
-        joined.fold(Ok(()), |all, one| {
-            let one = one.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            all.and(one)
-        })
+        let mut joined = threads.into_iter().map(|thread| thread.join());
+        joined.try_for_each(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 
 impl<'a> Hunt<'a> {
     /// Runs each model unmutated first, at one preemption and at its own bound, unless that is known.
     pub(crate) fn prepare(
-        models: Vec<Model>,
+        models: &[Model],
         store: &'a Store,
-        folder: &Path,
+        bench: &'a Bench,
         jobs: usize,
     ) -> Result<Self, Fault> {
         let progress = Progress::new(models.len(), "unmutated");
@@ -74,12 +71,12 @@ impl<'a> Hunt<'a> {
         in_parallel(jobs, models.len(), |thread, at| {
             let model = &models[at];
             progress.begin(thread, &model.name);
-            let scratch = scratch(folder, thread);
+            let (notes, log) = (bench.notes(thread), bench.log(thread));
             for bound in [Bound::One, Bound::Own] {
                 let baseline = match store.baseline(&model.name, bound) {
                     Some(known) => known,
                     None => {
-                        let baseline = Baseline::of(model, bound, &scratch)?;
+                        let baseline = Baseline::of(model, bound, &notes, &log)?;
                         store.add_baseline(&model.name, bound, &baseline)?;
                         baseline
                     }
@@ -106,7 +103,7 @@ impl<'a> Hunt<'a> {
             ways,
             kills: Mutex::default(),
             store,
-            scratch: folder.to_owned(),
+            bench,
             jobs,
         })
     }
@@ -128,8 +125,7 @@ impl<'a> Hunt<'a> {
         in_parallel(self.jobs, mutants.len(), |thread, at| {
             let mutant = mutants[at];
             progress.begin(thread, &mutant.identity);
-            let log = scratch(&self.scratch, thread).with_extension("log");
-            let verdict = self.try_on(mutant, Some(&log))?;
+            let verdict = self.try_on(mutant, thread, false)?;
             self.store.add_verdict(&mutant.identity, &verdict)?;
             progress.count(&verdict);
             progress.end(&format!(
@@ -143,35 +139,49 @@ impl<'a> Hunt<'a> {
         Ok(())
     }
 
-    /// Tries the models on a mutant; their output goes to `log`, or is shown.
-    pub(crate) fn try_on(&self, mutant: &Mutant, log: Option<&Path>) -> Result<Verdict, Fault> {
+    /// Tries the models on a mutant, on the thread of that number; what they say is shown, if it is to be.
+    pub(crate) fn try_on(
+        &self,
+        mutant: &Mutant,
+        thread: usize,
+        show: bool,
+    ) -> Result<Verdict, Fault> {
+        let log = self.bench.log(thread);
         let (mut tried, mut undecided) = (Vec::new(), Vec::new());
         for at in self.order(mutant) {
             let way = &self.ways[at];
-            let name = format!("{} at {}", way.model.name, way.bound);
+            let name = &way.model.name;
             let attempt = Attempt {
                 model: &way.model,
                 bound: way.bound,
                 mutant: Some(mutant.number),
                 notes: None,
                 limit: way.baseline.limit(),
-                log,
+                log: &log,
             };
-            if log.is_none() {
-                println!("--- {name}");
+            let (ending, _) = attempt.run()?;
+            if show {
+                println!(
+                    "--- {name} at {}: {ending:?}\n{}",
+                    way.bound,
+                    models::said(&log)?
+                );
             }
-            match attempt.run()?.0 {
+            match ending {
                 Ending::Failed => {
                     self.note_kill(mutant, at);
                     return Ok(Verdict::Killed {
-                        model: way.model.name.clone(),
+                        model: name.clone(),
                         bound: way.bound,
+                        how: models::complaint(&models::said(&log)?),
                     });
                 }
-                Ending::Undecided => undecided.push(name.clone()),
+                Ending::Undecided => undecided.push(format!("{name} at {}", way.bound)),
                 Ending::Passed => {}
             }
-            tried.push(name);
+            if !tried.contains(name) {
+                tried.push(name.clone());
+            }
         }
         Ok(if tried.is_empty() {
             Verdict::Unreached
@@ -203,8 +213,4 @@ impl<'a> Hunt<'a> {
         });
         order
     }
-}
-
-fn scratch(folder: &Path, thread: usize) -> PathBuf {
-    folder.join(format!("run-{thread}"))
 }

@@ -32,10 +32,11 @@ use clap::Parser;
 use crate::edits::Mutant;
 use crate::equivalent::{Equivalent, LIST};
 use crate::hunt::Hunt;
+use crate::models::Model;
 use crate::report::Report;
 use crate::select::{Selection, Shard};
-use crate::store::Store;
-use crate::tree::{Instrumented, Workshop};
+use crate::store::{Store, Verdict};
+use crate::tree::{Bench, Instrumented, Workshop};
 
 /// What keeps the tool from going on, in words for whoever called it.
 #[derive(Debug)]
@@ -124,32 +125,27 @@ fn run(options: &Options) -> Result<ExitCode, Fault> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(name) = &options.run {
-        let mutant = mutants
-            .iter()
-            .find(|mutant| mutant.identity == *name || mutant.number.to_string() == *name);
-        let Some(mutant) = mutant else {
+        let is_named =
+            |mutant: &&&Mutant| mutant.identity == *name || mutant.number.to_string() == *name;
+        let Some(mutant) = mutants.iter().find(is_named) else {
             eprintln!("error: there is no mutant {name}: `cargo mutate-sync --list` has them all");
             return Ok(ExitCode::from(2));
         };
-        let (store, workshop, models) = build(&root, &instrumented, options.fresh)?;
-        let hunt = Hunt::prepare(models, &store, &workshop.folder, jobs(options))?;
-        let verdict = hunt.try_on(mutant, None)?;
+        let built = Built::new(&root, &instrumented, options.fresh)?;
+        let verdict = built.hunt(jobs(options))?.try_on(mutant, 0, true)?;
         print!("{}", report::describe(mutant, &verdict));
-        let killed = matches!(verdict, store::Verdict::Killed { .. });
+        let killed = matches!(verdict, Verdict::Killed { .. });
         return Ok(ExitCode::from(u8::from(!killed)));
     }
-    let (store, workshop, models) = build(&root, &instrumented, options.fresh)?;
-    let to_run: Vec<&Mutant> = mutants
-        .iter()
-        .filter(|mutant| !(options.skip_listed && list.has(&mutant.identity)))
-        .copied()
-        .collect();
-    Hunt::prepare(models, &store, &workshop.folder, jobs(options))?
-        .run(&to_run, |mutant| list.has(&mutant.identity))?;
+    let built = Built::new(&root, &instrumented, options.fresh)?;
+    let is_listed = |mutant: &Mutant| list.has(&mutant.identity);
+    let mut to_run = mutants.clone();
+    to_run.retain(|mutant| !(options.skip_listed && is_listed(mutant)));
+    built.hunt(jobs(options))?.run(&to_run, is_listed)?;
     let present = report::identities(&instrumented.scan.mutants);
     let report = Report {
         mutants: &mutants,
-        store: &store,
+        store: &built.store,
         stale: list.stale(&present, |file| selection.looks_at(file)),
         list: &list,
         skip_listed: options.skip_listed,
@@ -158,16 +154,31 @@ fn run(options: &Options) -> Result<ExitCode, Fault> {
     Ok(ExitCode::from(u8::from(!report.print())))
 }
 
-type Built = (Store, Workshop, Vec<models::Model>);
+/// The models, built with all mutants in them.
+struct Built {
+    models: Vec<Model>,
+    store: Store,
+    bench: Bench,
+}
 
-/// Copies the instrumented tree, builds the models, and opens what is known of them.
-fn build(root: &Path, instrumented: &Instrumented, fresh: bool) -> Result<Built, Fault> {
-    let workshop = Workshop::new(root)?;
-    let digest = workshop.copy(instrumented)?;
-    let binaries = workshop.build()?;
-    let models = models::list(&binaries)?;
-    let store = Store::open(&workshop.folder.join("results.jsonl"), digest, fresh)?;
-    Ok((store, workshop, models))
+impl Built {
+    /// Copies the instrumented tree, builds the models, and opens what is known of them.
+    fn new(root: &Path, instrumented: &Instrumented, fresh: bool) -> Result<Self, Fault> {
+        let workshop = Workshop::new(root)?;
+        let digest = workshop.copy(instrumented)?;
+        let bench = Bench::new(&workshop)?;
+        let models = models::list(&workshop.build(&bench)?)?;
+        let store = Store::open(&workshop.folder.join("results.jsonl"), digest, fresh)?;
+        Ok(Self {
+            models,
+            store,
+            bench,
+        })
+    }
+
+    fn hunt(&self, jobs: usize) -> Result<Hunt<'_>, Fault> {
+        Hunt::prepare(&self.models, &self.store, &self.bench, jobs)
+    }
 }
 
 fn jobs(options: &Options) -> usize {

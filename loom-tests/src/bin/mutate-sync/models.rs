@@ -46,8 +46,8 @@ pub(crate) struct Attempt<'a> {
     /// Where to note the steps that are reached.
     pub(crate) notes: Option<&'a Path>,
     pub(crate) limit: Duration,
-    /// Where its output goes; to this process's own if nowhere.
-    pub(crate) log: Option<&'a Path>,
+    /// Where its output goes.
+    pub(crate) log: &'a Path,
 }
 
 /// How a run ended.
@@ -126,11 +126,9 @@ impl Attempt<'_> {
         if let Some(notes) = self.notes {
             command.env(REACHED, notes);
         }
-        if let Some(path) = self.log {
-            let fault = |e| Fault::of(path.display(), e);
-            let log = File::create(path).map_err(fault)?;
-            command.stderr(log.try_clone().map_err(fault)?).stdout(log);
-        }
+        let fault = |e| Fault::of(self.log.display(), e);
+        let log = File::create(self.log).map_err(fault)?;
+        command.stderr(log.try_clone().map_err(fault)?).stdout(log);
         Ok(command)
     }
 }
@@ -182,31 +180,26 @@ pub(crate) struct Baseline {
 const LONGEST: Duration = Duration::from_secs(30 * 60);
 
 impl Baseline {
-    /// Runs `model` unmutated; `scratch` is where its notes and its output may go.
-    pub(crate) fn of(model: &Model, bound: Bound, scratch: &Path) -> Result<Self, Fault> {
-        let (notes, log) = (
-            scratch.with_extension("reached"),
-            scratch.with_extension("log"),
-        );
-        fs::write(&notes, "").map_err(|e| Fault::of(notes.display(), e))?;
+    /// Runs `model` unmutated.
+    pub(crate) fn of(model: &Model, bound: Bound, notes: &Path, log: &Path) -> Result<Self, Fault> {
+        fs::write(notes, "").map_err(|e| Fault::of(notes.display(), e))?;
         let attempt = Attempt {
             model,
             bound,
             mutant: None,
-            notes: Some(&notes),
+            notes: Some(notes),
             limit: LONGEST,
-            log: Some(&log),
+            log,
         };
         let (ending, time) = attempt.run()?;
-        let read = |path: &Path| fs::read_to_string(path).map_err(|e| Fault::of(path.display(), e));
-        let said = read(&log)?;
+        let said = said(log)?;
         if ending != Ending::Passed || !said.contains("running 1 test") {
             let name = &model.name;
             return Err(Fault(format!(
                 "{said}\nthe model {name} fails at {bound} with no mutant at all: mend it, and see that `cargo loom` passes"
             )));
         }
-        let reached = read(&notes)?;
+        let reached = fs::read_to_string(notes).map_err(|e| Fault::of(notes.display(), e))?;
         Ok(Self {
             time,
             reached: reached
@@ -231,4 +224,26 @@ fn is_shallow(said: &str) -> bool {
     };
     let mut bounds = said.lines().filter_map(bound).peekable();
     bounds.peek().is_some() && bounds.all(|bound| bound == 1)
+}
+
+/// What a model's log has.
+pub(crate) fn said(log: &Path) -> Result<String, Fault> {
+    let bytes = fs::read(log).map_err(|e| Fault::of(log.display(), e))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What the first panic in a model's output complains of.
+pub(crate) fn complaint(said: &str) -> String {
+    let mut lines = said
+        .lines()
+        .skip_while(|line| !line.contains(" panicked at "));
+    match (lines.next(), lines.next()) {
+        (Some(place), Some(what)) => {
+            let place = place
+                .split_once(" panicked at ")
+                .map_or(place, |(_, place)| place);
+            format!("{} ({})", what.trim(), place.trim_end_matches(':'))
+        }
+        _ => "it ended without a word".to_owned(),
+    }
 }

@@ -61,10 +61,17 @@ pub(crate) fn describe(mutant: &Mutant, verdict: &Verdict) -> String {
     } = mutant;
     let mut text = format!("{number}  {identity}\n  {file}:{line}\n  - {before}\n  + {after}\n");
     let _ = match verdict {
-        Verdict::Killed { model, bound } => writeln!(text, "  killed by {model} at {bound}"),
+        Verdict::Killed { model, bound, how } => {
+            writeln!(text, "  killed by {model} at {bound}: {how}")
+        }
         Verdict::Unreached => writeln!(text, "  no model reaches it"),
         Verdict::Survived { tried, undecided } => {
-            let _ = writeln!(text, "  survives {}", tried.join(", "));
+            let _ = writeln!(
+                text,
+                "  survives {} models: {}",
+                tried.len(),
+                tried.join(", ")
+            );
             if undecided.is_empty() {
                 Ok(())
             } else {
@@ -104,7 +111,7 @@ impl Report<'_> {
                 continue;
             }
             match (self.store.verdict(&mutant.identity), listed) {
-                (Some(Verdict::Killed { model, bound }), _) => {
+                (Some(Verdict::Killed { model, bound, .. }), _) => {
                     killed += 1;
                     if listed {
                         let (at, identity) = (self.list.place(&mutant.identity), &mutant.identity);
@@ -147,7 +154,7 @@ fn duration(took: Duration) -> String {
 }
 
 /// The identities of `mutants`.
-pub(crate) fn identities<'m>(mutants: &'m [Mutant]) -> HashSet<&'m str> {
+pub(crate) fn identities(mutants: &[Mutant]) -> HashSet<&str> {
     mutants
         .iter()
         .map(|mutant| mutant.identity.as_str())

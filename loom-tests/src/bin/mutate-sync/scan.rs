@@ -50,6 +50,14 @@ enum Role {
     Of { access: Access, step: String },
 }
 
+/// A call of a function or a method that has a name.
+struct Call<'a> {
+    whole: &'a Expr,
+    name: String,
+    name_span: Span,
+    arguments: &'a Punctuated<Expr, Token![,]>,
+}
+
 struct Scanner<'s> {
     edits: Edits<'s>,
     /// Modules, implemented type, functions.
@@ -106,56 +114,63 @@ impl Scanner<'_> {
     }
 
     /// A call that is to be left out.
-    fn deletion(&mut self, call: &Expr, step: &str, returns: Returns) {
-        if !self.can_ask(call.span(), step) {
+    fn deletion(&mut self, call: &Call<'_>, step: &str, returns: Returns) {
+        if !self.can_ask(call.whole.span(), step) {
             return;
         }
-        let whole = range(call);
+        let whole = range(call.whole);
         let unused = self.discarded == Some(whole.start);
         let (open, close, instead) = match returns {
-            _ if unused => ("{ if @keeps(#) { ", "; } }", "()"),
-            Returns::Nothing => ("{ if @keeps(#) { ", " } }", "()"),
-            Returns::Bool => ("(@keeps(#) && ", ")", "false"),
-            Returns::Value => {
-                let why = "its value is used, and nothing can stand for it";
-                return self.edits.skip(call.span(), step, why);
+            _ if unused => ("{ if @keeps(#) { ", "; } }".to_owned(), "()"),
+            Returns::Nothing => ("{ if @keeps(#) { ", " } }".to_owned(), "()"),
+            Returns::Bool => ("(@keeps(#) && ", ")".to_owned(), "false"),
+            Returns::Argument(at) => {
+                let Some(argument) = call.arguments.get(at) else {
+                    let why =
+                        "its value is used, and it lacks the argument that could stand for it";
+                    return self.edits.skip(call.whole.span(), step, why);
+                };
+                let value = self.edits.text(range(argument));
+                (
+                    "{ if @keeps(#) { ",
+                    format!(" }} else {{ {value} }} }}"),
+                    value,
+                )
             }
         };
         self.edits
-            .wrap(&self.path, &format!("{step} deleted"), whole, open, close)
-            .shown(range(call), instead);
+            .wrap(&self.path, &format!("{step} deleted"), &whole, open, &close)
+            .shown(&whole, instead);
     }
 
-    fn call(&mut self, call: &Expr, name: &str, name_span: Span) -> Option<String> {
-        let role = access(name);
-        let wakes = returns(name);
-        if role.is_none() && wakes.is_none() && name != "fence" {
+    /// Wakes one, who was to wake all.
+    fn notify_one(&mut self, call: &Call<'_>, step: &str) {
+        if !self.can_ask(call.whole.span(), step) {
+            return;
+        }
+        let (whole, word) = (range(call.whole), call.name_span.byte_range());
+        let before = self.edits.text(whole.start..word.start);
+        let after = self.edits.text(word.end..whole.end);
+        let open = format!("{{ if @is(#) {{ {before}notify_one{after} }} else {{ ");
+        let what = format!("{step} ->notify_one");
+        self.edits
+            .wrap(&self.path, &what, &whole, &open, " } }")
+            .shown(&word, "notify_one");
+    }
+
+    /// Takes note of a call; if it is a step, by which name.
+    fn call(&mut self, call: &Call<'_>) -> Option<String> {
+        let wakes = returns(&call.name);
+        let is_fence = call.name == "fence";
+        if access(&call.name).is_none() && wakes.is_none() && !is_fence {
             return None;
         }
-        let step = self.numbered(name);
-        if name == "fence" {
-            self.deletion(call, &step, Returns::Nothing);
+        let step = self.numbered(&call.name);
+        if let Some(returns) = wakes.or(is_fence.then_some(Returns::Nothing)) {
+            self.deletion(call, &step, returns);
         }
-        if let Some(wakes) = wakes {
-            self.deletion(call, &step, wakes);
-        }
-        if name == "notify_all" && !self.constant {
-            let one = self.edits.replaced(range(call), name_span, "notify_one");
-            let open = format!("{{ if @is(#) {{ {one} }} else {{ ");
-            let semicolon = if self.discarded == Some(range(call).start) {
-                "; } }"
-            } else {
-                " } }"
-            };
-            self.edits
-                .wrap(
-                    &self.path,
-                    &format!("{step} ->notify_one"),
-                    range(call),
-                    &open,
-                    semicolon,
-                )
-                .shown(name_span.byte_range(), "notify_one");
+        if call.name == "notify_all" {
+            self.notify_one(call, &step);
         }
         Some(step)
     }
@@ -181,24 +196,16 @@ impl Scanner<'_> {
             let what = format!("{step}{} {strength}->{weaker}", access.part());
             let close = format!(", crate::sync::atomic::Ordering::{weaker})");
             self.edits
-                .wrap(&self.path, &what, range(path), "@order(#, ", &close)
-                .shown(word.byte_range(), &weaker.to_string());
+                .wrap(&self.path, &what, &range(path), "@order(#, ", &close)
+                .shown(&word.byte_range(), &weaker.to_string());
         }
     }
 
-    fn arguments(
-        &mut self,
-        name: &str,
-        step: Option<String>,
-        arguments: &Punctuated<Expr, Token![,]>,
-    ) {
-        for (at, argument) in arguments.iter().enumerate() {
-            let access = if name == "fence" {
-                Some(Access::Fence)
-            } else {
-                access(name).and_then(|accesses| accesses.get(at).copied().flatten())
-            };
-            let role = match (access, &step) {
+    /// Visits a call's arguments, of which some may be orderings.
+    fn arguments(&mut self, call: &Call<'_>, step: Option<String>) {
+        let accesses = access(&call.name).unwrap_or_default();
+        for (at, argument) in call.arguments.iter().enumerate() {
+            let role = match (accesses.get(at).copied().flatten(), &step) {
                 (Some(access), Some(step)) => Role::Of {
                     access,
                     step: step.clone(),
@@ -233,11 +240,6 @@ fn is_hand_made(condition: &Expr) -> bool {
         return false;
     };
     matches!(&*call.func, Expr::Path(path) if path.path.is_ident("mutant"))
-}
-
-fn last_name(path: &ExprPath) -> Option<(String, Span)> {
-    let segment = path.path.segments.last()?;
-    Some((segment.ident.to_string(), segment.ident.span()))
 }
 
 /// An ordering, by itself or behind `Ordering::`.
@@ -422,25 +424,35 @@ impl<'ast> Visit<'ast> for Scanner<'_> {
 }
 
 impl Scanner<'_> {
-    fn method_call(&mut self, value: &Expr, call: &ExprMethodCall) {
-        let name = call.method.to_string();
-        let step = self.call(value, &name, call.method.span());
+    fn method_call(&mut self, whole: &Expr, call: &ExprMethodCall) {
+        let call_of = Call {
+            whole,
+            name: call.method.to_string(),
+            name_span: call.method.span(),
+            arguments: &call.args,
+        };
+        let step = self.call(&call_of);
         self.discarded = None;
         self.as_role(Role::None, |scanner| scanner.visit_expr(&call.receiver));
-        self.arguments(&name, step, &call.args);
+        self.arguments(&call_of, step);
     }
 
-    fn function_call(&mut self, value: &Expr, call: &ExprCall) {
-        let named = match &*call.func {
-            Expr::Path(path) => last_name(path),
+    fn function_call(&mut self, whole: &Expr, call: &ExprCall) {
+        let name = match &*call.func {
+            Expr::Path(path) => path.path.segments.last().map(|last| &last.ident),
             _ => None,
         };
-        let Some((name, span)) = named else {
-            self.visit_expr(&call.func);
-            return self.arguments("", None, &call.args);
+        let Some(name) = name else {
+            return visit::visit_expr_call(self, call);
         };
-        let step = self.call(value, &name, span);
+        let call_of = Call {
+            whole,
+            name: name.to_string(),
+            name_span: name.span(),
+            arguments: &call.args,
+        };
+        let step = self.call(&call_of);
         self.discarded = None;
-        self.arguments(&name, step, &call.args);
+        self.arguments(&call_of, step);
     }
 }

@@ -9,8 +9,8 @@ pub(crate) enum Returns {
     Nothing,
     /// Whether somebody was woken, or is to be: `false`.
     Bool,
-    /// Something that this tool cannot make up: left out only where it is not used.
-    Value,
+    /// The argument at that place.
+    Argument(usize),
 }
 
 /// What notifies, wakes, promotes, or hands on a wake-up that others rely on. A name that is added here is looked for
@@ -35,7 +35,7 @@ const WAKERS: &[(&str, Returns)] = &[
     ("appoint", Returns::Nothing),
     ("end_watch", Returns::Nothing),
     ("hand_over", Returns::Nothing),
-    ("leave", Returns::Value),
+    ("leave", Returns::Argument(1)),
     ("pass_on", Returns::Nothing),
     ("promote", Returns::Nothing),
     // The end of a run, and guests.
@@ -74,9 +74,10 @@ impl Access {
     }
 }
 
-/// What each argument of an atomic's method orders.
+/// What each argument of a fence, or of an atomic's method, orders.
 pub(crate) fn access(method: &str) -> Option<&'static [Option<Access>]> {
     Some(match method {
+        "fence" => &[Some(Access::Fence)],
         "load" => &[Some(Access::Load)],
         "store" => &[None, Some(Access::Store)],
         "swap" | "fetch_add" | "fetch_sub" | "fetch_and" | "fetch_nand" | "fetch_or"

@@ -18,9 +18,13 @@ pub(crate) enum Verdict {
     Killed {
         model: String,
         bound: Bound,
+        /// What the model said.
+        how: String,
     },
     Survived {
+        /// The models.
         tried: Vec<String>,
+        /// And those that took too long, with their bound.
         undecided: Vec<String>,
     },
     /// No model takes the step.
@@ -104,8 +108,9 @@ impl Store {
 
     pub(crate) fn add_verdict(&self, mutant: &str, verdict: &Verdict) -> Result<(), Fault> {
         self.add(match verdict {
-            Verdict::Killed { model, bound } => json!({
-                "tree": self.tree, "mutant": mutant, "verdict": "killed", "by": model, "bound": bound_name(*bound),
+            Verdict::Killed { model, bound, how } => json!({
+                "tree": self.tree, "mutant": mutant, "verdict": "killed", "by": model,
+                "bound": bound_name(*bound), "how": how,
             }),
             Verdict::Survived { tried, undecided } => json!({
                 "tree": self.tree, "mutant": mutant, "verdict": "survived", "tried": tried, "undecided": undecided,
@@ -145,7 +150,8 @@ impl Known {
                 let model = entry["by"].as_str()?.to_owned();
                 let bound = bound_of(&entry["bound"])?;
                 self.hints.insert(mutant.clone(), (model.clone(), bound));
-                Verdict::Killed { model, bound }
+                let how = entry["how"].as_str().unwrap_or_default().to_owned();
+                Verdict::Killed { model, bound, how }
             }
             "survived" => Verdict::Survived {
                 tried: names(&entry["tried"]),

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
+use std::time::Duration;
 use std::{env, fs};
 
 use crate::Fault;
@@ -91,9 +92,9 @@ impl Workshop {
         Ok(format!("{:016x}", digest.finish()))
     }
 
-    /// Builds the models; each test binary by its name. Flags in the environment would take the place of the cfg, so they are
-    /// left out.
-    pub(crate) fn build(&self) -> Result<Vec<(String, PathBuf)>, Fault> {
+    /// Builds the models; each test binary by its name, in `bench`, where no later build replaces it. Flags in the environment
+    /// would take the place of the cfg, so they are left out.
+    pub(crate) fn build(&self, bench: &Bench) -> Result<Vec<(String, PathBuf)>, Fault> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let flags = [
             "--cfg",
@@ -120,7 +121,53 @@ impl Workshop {
             )));
         }
         let text = String::from_utf8_lossy(&output.stdout);
-        Ok(text.lines().filter_map(binary).collect())
+        let taken = text.lines().filter_map(binary).map(|(name, built)| {
+            let path = bench.0.join(&name);
+            fs::copy(&built, &path).map_err(|e| Fault::of(built.display(), e))?;
+            Ok((name, path))
+        });
+        taken.collect()
+    }
+}
+
+/// Where one run of this tool has its models, their notes and their output; gone when it ends.
+pub(crate) struct Bench(pub(crate) PathBuf);
+
+/// A run that left its bench so long ago was killed.
+const LEFT: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Bench {
+    pub(crate) fn new(workshop: &Workshop) -> Result<Self, Fault> {
+        let fault = |e| Fault::of(workshop.folder.display(), e);
+        for entry in fs::read_dir(&workshop.folder).map_err(fault)? {
+            let entry = entry.map_err(fault)?;
+            let is_bench = entry.file_name().to_string_lossy().starts_with("run-");
+            let changed = entry.metadata().and_then(|about| about.modified());
+            let age = changed.ok().and_then(|changed| changed.elapsed().ok());
+            if is_bench && age.is_some_and(|age| age > LEFT) {
+                fs::remove_dir_all(entry.path()).map_err(fault)?;
+            }
+        }
+        let folder = workshop.folder.join(format!("run-{}", process::id()));
+        fs::create_dir_all(&folder).map_err(fault)?;
+        Ok(Self(folder))
+    }
+
+    /// Where the models that a thread runs note the steps that they reach.
+    pub(crate) fn notes(&self, thread: usize) -> PathBuf {
+        self.0.join(format!("{thread}.reached"))
+    }
+
+    /// Where they say what they have to say.
+    pub(crate) fn log(&self, thread: usize) -> PathBuf {
+        self.0.join(format!("{thread}.log"))
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // Nobody misses it, and the next run but a day clears it away.
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
