@@ -24,10 +24,8 @@ use std::ptr::{self, NonNull};
 
 use crate::id::Kind;
 use crate::operation::Request;
-#[cfg(not(proactor_loom))]
-use crate::sync::Weak;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use crate::sync::{self, Arc, OnceLock, PlainGuard, PlainMutex};
+use crate::sync::{self, Arc, OnceLock, PlainMutex, QuietGuard, QuietMutex, Weak, mutant};
 use crate::work::Ledger;
 
 /// A cell, by its header.
@@ -41,6 +39,9 @@ pub(crate) struct Header {
     vtable: Cell<&'static VTable>,
     state: AtomicU64,
     data: AtomicU64,
+    /// Touched by each tenant as it comes and as it goes, for loom to see that they are ordered.
+    #[cfg(proactor_loom)]
+    tenancy: sync::UnsafeCell<()>,
 }
 
 /// What can be done with a body whose type is forgotten. Each takes a cell of just that body.
@@ -98,16 +99,17 @@ impl Header {
         self.state.store(generation | phase, Ordering::Release);
     }
 
-    /// Fixes the result: from now on a cancellation is too late. A swap, since the canceller's compare-exchange races with it.
+    /// Fixes the result: from now on a cancellation is too late. The phase until now. A swap, since the canceller's
+    /// compare-exchange races with it.
     #[inline]
-    pub(crate) fn fix(&self) {
+    pub(crate) fn fix(&self) -> u64 {
         let generation = self.state.load(Ordering::Relaxed) & !PHASE;
-        self.state.swap(generation | phase::DONE, Ordering::AcqRel);
+        self.state.swap(generation | phase::DONE, Ordering::AcqRel) & PHASE
     }
 
     /// The canceller's half: from PENDING to `to`, if the tenant is still that of `generation`.
     pub(crate) fn request_cancel(&self, generation: u32, to: u64) -> bool {
-        if sync::mutant("cancel-believes-any-key") {
+        if mutant("cancel-believes-any-key") {
             return true;
         }
         let tenant = u64::from(generation) << 32;
@@ -119,6 +121,15 @@ impl Header {
                 Ordering::Relaxed,
             )
             .is_ok()
+    }
+
+    /// A tenant comes or goes.
+    #[inline(always)]
+    fn touch(&self) {
+        #[cfg(proactor_loom)]
+        if sync::recycles() {
+            self.tenancy.with_mut(|_| ());
+        }
     }
 
     pub(crate) fn data(&self) -> u64 {
@@ -163,8 +174,7 @@ const SIZES: [usize; CLASSES] = [512, 1024, 2048];
 const ALIGN: usize = 64;
 const SLAB: usize = if cfg!(proactor_loom) { 4096 } else { 32 * 1024 };
 /// Cells in a full magazine.
-#[cfg_attr(proactor_loom, allow(dead_code))]
-const MAGAZINE: usize = 32;
+const MAGAZINE: usize = if cfg!(proactor_loom) { 1 } else { 32 };
 
 impl Class {
     pub(crate) const LARGEST: Self = Self(2);
@@ -249,9 +259,8 @@ pub(crate) struct Home {
     pub(crate) ledger: Ledger,
     /// Which port, among all of this process: a key of one is nothing to another.
     pub(crate) id: u32,
-    #[cfg(not(proactor_loom))]
     me: Weak<Self>,
-    depots: [PlainMutex<Depot>; CLASSES],
+    depots: [QuietMutex<Depot>; CLASSES],
     slabs: PlainMutex<Slabs>,
     /// The port, for a completion that is run by hand: see [`Owner`].
     pub(crate) owner: OnceLock<Owner>,
@@ -274,16 +283,15 @@ impl Home {
     /// A home at an address that stays.
     pub(crate) fn new(workers: usize) -> Arc<Self> {
         let depot = || {
-            PlainMutex::new(Depot {
+            QuietMutex::new(Depot {
                 magazines: Vec::new(),
                 loose: Chain::EMPTY,
             })
         };
-        Arc::new_cyclic(|_me| Self {
+        Arc::new_cyclic(|me| Self {
             ledger: Ledger::new(workers),
             id: sync::fresh_id(),
-            #[cfg(not(proactor_loom))]
-            me: _me.clone(),
+            me: me.clone(),
             depots: [depot(), depot(), depot()],
             slabs: PlainMutex::new(Slabs(Vec::new())),
             owner: OnceLock::new(),
@@ -314,6 +322,7 @@ impl Home {
     ) -> Ptr {
         let cell = cache::take(self, class).unwrap_or_else(|| self.alloc_slow(class));
         let header = header(cell);
+        header.touch();
         header.vtable.set(vtable);
         header.data.store(data, Ordering::Relaxed);
         let generation = header.state.load(Ordering::Relaxed) & !PHASE;
@@ -325,9 +334,11 @@ impl Home {
     #[inline]
     pub(crate) fn free(&self, cell: Ptr) {
         let header = header(cell);
+        header.touch();
         let class = header.vtable().class;
         let generation = (header.state.load(Ordering::Relaxed) >> 32) as u32;
-        let next = u64::from(generation.wrapping_add(1)) << 32;
+        let step = u32::from(!mutant("free-keeps-generation"));
+        let next = u64::from(generation.wrapping_add(step)) << 32;
         // Release: whoever finds the new generation has seen the end of the old tenant.
         header.state.store(next | phase::FREE, Ordering::Release);
         if let Some(cell) = cache::give(self, class, cell) {
@@ -335,14 +346,15 @@ impl Home {
         }
     }
 
-    fn depot(&self, class: Class) -> PlainGuard<'_, Depot> {
-        self.depots[class.index()]
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn depot(&self, class: Class) -> QuietGuard<'_, Depot> {
+        self.depots[class.index()].lock()
     }
 
     #[cold]
     fn alloc_slow(&self, class: Class) -> Ptr {
+        if !sync::recycles() {
+            return self.never_used(class);
+        }
         let mut depot = self.depot(class);
         if depot.loose.head.is_null() {
             depot.loose = self.carve(class);
@@ -353,9 +365,16 @@ impl Home {
         }
     }
 
+    /// A cell for a model without recycling: one that no other thread has seen.
+    fn never_used(&self, class: Class) -> Ptr {
+        match self.carve(class).pop() {
+            Some(cell) => cell,
+            None => handle_alloc_error(SLAB_LAYOUT),
+        }
+    }
+
     /// A full magazine for a thread's cache.
     #[cold]
-    #[cfg(not(proactor_loom))]
     fn magazine(&self, class: Class) -> Chain {
         let mut depot = self.depot(class);
         if let Some(full) = depot.magazines.pop() {
@@ -375,11 +394,20 @@ impl Home {
     }
 
     #[cold]
-    #[cfg(not(proactor_loom))]
     fn return_magazine(&self, class: Class, chain: Chain) {
         if chain.len > 0 {
             self.depot(class).magazines.push(chain);
         }
+    }
+
+    /// How many slabs it has.
+    #[cfg(any(test, proactor_loom))]
+    pub(crate) fn slabs(&self) -> usize {
+        self.slabs
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .0
+            .len()
     }
 
     /// A new slab, cut into free cells.
@@ -401,11 +429,16 @@ impl Home {
                 vtable: Cell::new(&FREE),
                 state: AtomicU64::new(0),
                 data: AtomicU64::new(0),
+                #[cfg(proactor_loom)]
+                tenancy: sync::UnsafeCell::default(),
             };
             // SAFETY: fresh memory within the slab, aligned to 64, nobody else's.
             unsafe { cell.write(fresh) };
             chain.push(cell);
             at += size;
+            if cfg!(proactor_loom) {
+                break; // One is enough, and each costs a model its time.
+            }
         }
         self.slabs
             .lock()
@@ -448,23 +481,7 @@ static FREE: VTable = VTable {
     advance: |_, _| false,
 };
 
-#[cfg(not(proactor_loom))]
 mod cache;
-
-/// Recycling is off in the models: a cell that was somebody's before carries causality that would hide a race.
-#[cfg(proactor_loom)]
-mod cache {
-    use super::{Class, Home, Ptr};
-
-    pub(super) fn take(_: &Home, _: Class) -> Option<Ptr> {
-        None
-    }
-
-    /// Freed cells stay where they are until their home's slabs go.
-    pub(super) fn give(_: &Home, _: Class, _: Ptr) -> Option<Ptr> {
-        None
-    }
-}
 
 #[cfg(all(test, not(proactor_loom)))]
 mod tests {
@@ -515,14 +532,10 @@ mod tests {
                 }
             });
         });
-        let slabs = home.slabs.lock().unwrap().0.len();
+        let slabs = home.slabs();
         for _ in 0..500 {
             home.alloc(Class(1), &TEST, phase::DONE, 0);
         }
-        assert_eq!(
-            home.slabs.lock().unwrap().0.len(),
-            slabs,
-            "the second round needs no new slab"
-        );
+        assert_eq!(home.slabs(), slabs, "the second round needs no new slab");
     }
 }

@@ -11,7 +11,7 @@ use crate::operation::{self, Operation, OperationKey, code};
 use crate::port::object::Handle;
 use crate::port::worker::Bounds;
 use crate::port::{CompletionPort, Inner};
-use crate::sync::{Arc, Mutex, Weak};
+use crate::sync::{Arc, Mutex, Weak, mutant};
 
 /// How many handlers deep [`Initiation::wait`] runs other handlers while it waits.
 pub const WAIT_DEPTH: usize = 16;
@@ -211,7 +211,12 @@ struct Filler<T>(Arc<Slot<T>>);
 impl<T> Filler<T> {
     fn fill(&self, with: Filled<T>) {
         *self.0.filled.lock() = with;
-        if let Some(inner) = self.0.inner.upgrade() {
+        if let Some(inner) = self
+            .0
+            .inner
+            .upgrade()
+            .filter(|_| !mutant("output-calls-nobody"))
+        {
             inner.pool.call_guests();
         }
     }

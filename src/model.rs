@@ -19,7 +19,7 @@ use crate::port::worker::Bounds;
 use crate::port::{CompletionPort, Inner};
 use crate::proactor::Proactor;
 use crate::sync::Arc;
-pub use crate::sync::model::{set_mutant, spurious, ticks};
+pub use crate::sync::model::{recycle, set_mutant, spurious, ticks};
 
 /// A port over a scripted kernel.
 #[derive(Clone, Debug)]
@@ -170,6 +170,14 @@ impl ModelPort {
         self.work_within(Bounds::FOREVER)
     }
 
+    /// As `work`, for at most `limit` handlers.
+    pub fn work_some(&self, limit: usize) -> usize {
+        self.work_within(Bounds {
+            limit,
+            ..Bounds::FOREVER
+        })
+    }
+
     /// Runs what is ready without waiting.
     pub fn poll(&self) -> usize {
         self.work_within(Bounds {
@@ -304,6 +312,11 @@ impl Calls {
     /// Runs the oldest; false if there was none.
     pub fn pop(&self) -> bool {
         self.queue.pop_locked().is_some_and(|call| call.run())
+    }
+
+    /// How much memory its calls have needed so far, in slabs.
+    pub fn slabs(&self) -> usize {
+        self.home.slabs()
     }
 
     /// Whether none is queued.

@@ -18,6 +18,7 @@ use crate::completion::Completion;
 use crate::error::{Error, ErrorKind};
 use crate::id::{Kind, ObjectId};
 use crate::local::Local;
+use crate::sync::mutant;
 
 /// What an operation wants from the backend. The addresses are good for as long as the backend has the cell.
 #[derive(Debug)]
@@ -343,6 +344,20 @@ pub(crate) unsafe fn complete(cell: Ptr, raw: i64) -> Completion {
     // SAFETY: the caller's promise.
     unsafe { part(cell) }.set_raw(raw);
     header(cell).fix();
+    // SAFETY: the caller's promise.
+    unsafe { Completion::from_ptr(cell) }
+}
+
+/// Fixes an operation's result as what was asked of it, or else as `raw`: a request that was accepted counts.
+///
+/// # Safety
+///
+/// As [`complete`].
+pub(crate) unsafe fn complete_or_cancel(cell: Ptr, raw: i64) -> Completion {
+    let asked = header(cell).fix();
+    let asked = cancelled(asked).filter(|_| !mutant("expiry-ignores-requests"));
+    // SAFETY: the caller's promise.
+    unsafe { part(cell) }.set_raw(asked.unwrap_or(raw));
     // SAFETY: the caller's promise.
     unsafe { Completion::from_ptr(cell) }
 }

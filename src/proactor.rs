@@ -15,7 +15,7 @@ use crate::operation::OperationKey;
 use crate::port::pool::Place;
 use crate::port::worker::{Bounds, Ran};
 use crate::port::{CancelOutcome, CompletionPort, Inner, halt};
-use crate::sync::{Arc, Mutex, scope, spawn_scoped, thread};
+use crate::sync::{Arc, Mutex, mutant, scope, spawn_scoped, thread};
 use crate::time::{Interval, Sleep};
 
 /// A completion port, the strategy that dispatches what comes out of it, and the threads that run handlers.
@@ -366,7 +366,7 @@ impl Proactor {
         let here = thread::current().id();
         let mut panic = None;
         for thread in threads {
-            if thread.thread().id() != here {
+            if thread.thread().id() != here || mutant("drop-joins-itself") {
                 panic = thread.join().unwrap_or_else(Some).or(panic);
             }
         }
@@ -500,7 +500,7 @@ impl Drop for Proactor {
     fn drop(&mut self) {
         self.inner().raise(halt::STOPPED | halt::ENDED);
         let inside = Local::with(&self.inner().home, |local| local.is_some());
-        if inside {
+        if inside && !mutant("drop-joins-itself") {
             self.inner().pool.set_ending(true);
         } else {
             let _ = self.join();

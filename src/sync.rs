@@ -9,9 +9,9 @@
 //! scripted tick says so ([`model::tick`]); and [`mutant`] lets a test leave out one step of a protocol,
 //! to show that its model notices.
 
-pub(crate) use std::sync::{Arc, OnceLock, Weak};
 /// A lock that no model sees, for what is not part of a protocol; nothing of loom's happens while it is held.
-pub(crate) use std::sync::{Mutex as PlainMutex, MutexGuard as PlainGuard};
+pub(crate) use std::sync::Mutex as PlainMutex;
+pub(crate) use std::sync::{Arc, OnceLock, Weak};
 
 /// A number that nobody else in this process gets.
 pub(crate) fn fresh_id() -> u32 {
@@ -115,6 +115,39 @@ mod imp {
         };
     }
     pub(crate) use thread_pointer;
+
+    /// Something that each thread has one of.
+    macro_rules! thread_slot {
+        ($name:ident: $type:ty = $init:expr) => {
+            ::std::thread_local! {
+                static $name: $type = const { $init };
+            }
+        };
+    }
+    pub(crate) use thread_slot;
+
+    /// A [`PlainMutex`] that a model sees if it asked for cells to be recycled; a panic while it is held leaves the data as
+    /// they are.
+    pub(crate) struct QuietMutex<T>(std::sync::Mutex<T>);
+    pub(crate) type QuietGuard<'a, T> = std::sync::MutexGuard<'a, T>;
+
+    impl<T> QuietMutex<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> QuietGuard<'_, T> {
+            self.0
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+        }
+    }
+
+    /// Whether cells serve again. Always: only models do without.
+    #[inline(always)]
+    pub(crate) const fn recycles() -> bool {
+        true
+    }
 
     /// A cell whose accesses loom would see; here a plain one, with the same interface.
     #[cfg(test)]
@@ -239,6 +272,64 @@ mod imp {
     }
     pub(crate) use thread_pointer;
 
+    /// Something that each thread of a model has one of.
+    macro_rules! thread_slot {
+        ($name:ident: $type:ty = $init:expr) => {
+            ::loom::thread_local! {
+                static $name: $type = $init;
+            }
+        };
+    }
+    pub(crate) use thread_slot;
+
+    /// A lock that a model sees if it asked for cells to be recycled, and else does not: what it guards would tie all threads
+    /// of every model together, and hide races.
+    pub(crate) struct QuietMutex<T> {
+        value: std::sync::Mutex<T>,
+        seen: Mutex<()>,
+    }
+
+    pub(crate) struct QuietGuard<'a, T> {
+        value: std::sync::MutexGuard<'a, T>,
+        // Let go last: who waits for it must find the other one free.
+        _seen: Option<MutexGuard<'a, ()>>,
+    }
+
+    impl<T> QuietMutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            let (value, seen) = (std::sync::Mutex::new(value), Mutex::new(()));
+            Self { value, seen }
+        }
+
+        pub(crate) fn lock(&self) -> QuietGuard<'_, T> {
+            let seen = (recycles() && !mutant("depot-unlocked")).then(|| self.seen.lock());
+            let value = self
+                .value
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            QuietGuard { value, _seen: seen }
+        }
+    }
+
+    impl<T> std::ops::Deref for QuietGuard<'_, T> {
+        type Target = T;
+        fn deref(&self) -> &T {
+            &self.value
+        }
+    }
+
+    impl<T> std::ops::DerefMut for QuietGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            &mut self.value
+        }
+    }
+
+    /// Whether cells serve again: only in the model that is about that, since a cell that was somebody's before carries
+    /// causality that would hide a race.
+    pub(crate) fn recycles() -> bool {
+        model::is_recycling()
+    }
+
     /// The value of a counter that nobody else writes now: its owner, or whoever has its lock, asks.
     ///
     /// Not a load that loom knows of: loom remembers only the last access of a location, so a load right before this thread's
@@ -323,6 +414,7 @@ mod imp {
             static MUTANT: RefCell<Option<String>> = const { RefCell::new(None) };
             static SPURIOUS: Cell<usize> = const { Cell::new(0) };
             static TICKS: Cell<usize> = const { Cell::new(0) };
+            static RECYCLING: Cell<bool> = const { Cell::new(false) };
         }
 
         fn take(counter: &Cell<usize>) -> bool {
@@ -348,6 +440,15 @@ mod imp {
         /// How many timed waits of this execution run out of time.
         pub fn ticks(count: usize) {
             TICKS.with(|left| left.set(count));
+        }
+
+        /// Whether cells serve again once they are free.
+        pub fn recycle(whether: bool) {
+            RECYCLING.with(|recycling| recycling.set(whether));
+        }
+
+        pub(super) fn is_recycling() -> bool {
+            RECYCLING.with(Cell::get)
         }
 
         pub(super) fn take_spurious() -> bool {

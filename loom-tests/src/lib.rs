@@ -10,7 +10,7 @@ compile_error!(
 );
 
 #[cfg(proactor_loom)]
-pub use run::{Seen, Wait, kills, model, model_at, port, port_at_once};
+pub use run::{Once, Seen, Wait, join, kills, model, model_at, port, port_at_once, workers};
 
 #[cfg(proactor_loom)]
 mod run {
@@ -19,6 +19,7 @@ mod run {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Mutex};
 
+    use loom::thread::JoinHandle;
     use proactor::Strategy;
     use proactor::model::ModelPort;
 
@@ -77,6 +78,7 @@ mod run {
                 proactor::model::set_mutant(mutant.as_deref());
                 proactor::model::spurious(0);
                 proactor::model::ticks(0);
+                proactor::model::recycle(false);
                 body(&seen);
             });
         }
@@ -140,6 +142,61 @@ mod run {
     /// few workers show it.
     pub fn port_at_once(strategy: Strategy, workers: usize, objects: usize) -> ModelPort {
         ModelPort::new(strategy.dispatcher(), workers, 1, true, objects)
+    }
+
+    /// Starts `count` threads that work for `port`.
+    pub fn workers(port: &ModelPort, count: usize) -> Vec<JoinHandle<usize>> {
+        let worker = |_| {
+            let port = port.clone();
+            loom::thread::spawn(move || port.work())
+        };
+        (0..count).map(worker).collect()
+    }
+
+    /// How many handlers they ran in all.
+    ///
+    /// # Panics
+    ///
+    /// If one of them did.
+    pub fn join(workers: Vec<JoinHandle<usize>>) -> usize {
+        let ran = |worker: JoinHandle<usize>| worker.join().expect("the worker returns");
+        workers.into_iter().map(ran).sum()
+    }
+
+    /// Something that is to happen exactly once: the run of a handler, or its drop. Seen by no model.
+    #[derive(Clone, Debug, Default)]
+    pub struct Once<T>(Arc<Mutex<Option<T>>>);
+
+    impl<T: Copy + std::fmt::Debug> Once<T> {
+        /// It happens.
+        ///
+        /// # Panics
+        ///
+        /// If it has happened before.
+        pub fn happen(&self, how: T) {
+            let mut happened = self
+                .0
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            assert!(
+                happened.is_none(),
+                "it happened again: {happened:?}, {how:?}"
+            );
+            *happened = Some(how);
+        }
+
+        /// How it happened.
+        ///
+        /// # Panics
+        ///
+        /// If it has not.
+        pub fn how(&self) -> T {
+            let happened = self
+                .0
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            happened.expect("it happened")
+        }
     }
 
     /// Something that one handler waits for and another one does.

@@ -3,19 +3,8 @@
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
-use loom::thread::{self, JoinHandle};
-use loom_tests::{Seen, kills, model, model_at, port};
+use loom_tests::{Seen, join, kills, model, model_at, port, workers};
 use proactor::Strategy;
-use proactor::model::ModelPort;
-
-fn workers(port: &ModelPort, count: usize) -> Vec<JoinHandle<usize>> {
-    (0..count)
-        .map(|_| {
-            let port = port.clone();
-            thread::spawn(move || port.work())
-        })
-        .collect()
-}
 
 /// Workers under a guard; a handler posts and stops. All return, and the post was run or is still there.
 fn stop_against_post(seen: &Seen, count: usize) {
@@ -29,10 +18,7 @@ fn stop_against_post(seen: &Seen, count: usize) {
         }
     });
     let others = workers(&port, count - 1);
-    let mut ran = port.work();
-    for other in others {
-        ran += other.join().expect("the worker returns");
-    }
+    let ran = port.work() + join(others);
     seen.saw(if ran == 2 {
         "run before the stop"
     } else {
@@ -71,9 +57,7 @@ fn stop_from_outside(seen: &Seen, seats: usize) {
     port.enter();
     let others = workers(&port, 3);
     port.port.stop();
-    for other in others {
-        assert_eq!(other.join().expect("the worker returns"), 0);
-    }
+    assert_eq!(join(others), 0);
     seen.saw("all returned");
     port.cross_off();
 }
@@ -114,9 +98,7 @@ fn last_work_and_four_workers(seen: &Seen) {
     port.enter();
     let others = workers(&port, 4);
     port.cross_off();
-    for other in others {
-        assert_eq!(other.join().expect("the worker returns"), 0);
-    }
+    assert_eq!(join(others), 0);
     assert_eq!(
         port.census(),
         (0, 0, 0),
@@ -153,20 +135,12 @@ fn last_work_against_new_work(seen: &Seen) {
         }
     });
     let others = workers(&port, 1);
-    let mut ran = vec![port.work()];
-    ran.extend(
-        others
-            .into_iter()
-            .map(|other| other.join().expect("the worker returns")),
-    );
-    assert_eq!(
-        (ran.iter().sum::<usize>(), done.load(Ordering::Acquire)),
-        (2, 1)
-    );
-    seen.saw(if ran.contains(&2) {
-        "one ran both"
-    } else {
+    let here = port.work();
+    assert_eq!((here + join(others), done.load(Ordering::Acquire)), (2, 1));
+    seen.saw(if here == 1 {
         "two ran one each"
+    } else {
+        "one ran both"
     });
 }
 

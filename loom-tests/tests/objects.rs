@@ -2,15 +2,10 @@
 #![cfg(proactor_loom)]
 
 use loom::thread;
-use loom_tests::{Seen, kills, model, port};
-use proactor::model::{ModelObject, ModelPort};
+use loom_tests::{Once, Seen, join, kills, model, port, port_at_once, workers};
+use proactor::model::ModelObject;
 use proactor::{CancelOutcome, Strategy};
 use std::sync::{Arc, Mutex};
-
-fn worker(port: &ModelPort) -> thread::JoinHandle<usize> {
-    let port = port.clone();
-    thread::spawn(move || port.work())
-}
 
 /// Data arrive between the attempt that finds none and its clearing of `ready`: the edge must not be lost. A reader goes on
 /// until it has seen every unit, so every arrival must be noticed.
@@ -19,11 +14,10 @@ fn event_between_call_and_clear(seen: &Seen) {
     let object = Arc::new(port.open(0));
     let reads = Arc::new(Mutex::new(Vec::new()));
     go_on(&object, &reads);
-    let (a, b) = (worker(&port), worker(&port));
+    let both = workers(&port, 2);
     port.arrive(0, 1);
     port.arrive(0, 1);
-    a.join().expect("returns");
-    b.join().expect("returns");
+    join(both);
     seen.saw(format!("{:?}", reads.lock().expect("no panic")));
 }
 
@@ -70,14 +64,14 @@ fn cancel_against_complete(seen: &Seen) {
             assert_eq!(before, None, "the handler ran twice");
         }
     });
-    let other = worker(&port);
+    let other = workers(&port, 1);
     let arrives = {
         let port = port.clone();
         thread::spawn(move || port.arrive(0, 1))
     };
     let outcome = port.port.cancel(key);
     arrives.join().expect("returns");
-    assert_eq!(other.join().expect("the worker returns"), 1);
+    assert_eq!(join(other), 1);
     let ok = output.lock().expect("no panic").expect("the handler ran");
     let again = port.port.cancel(key);
     assert_eq!(again, CancelOutcome::TooLate, "a stale key is believed");
@@ -116,10 +110,10 @@ fn cancel_against_put_back(seen: &Seen) {
     let port = port(Strategy::LeaderFollowers, 1, 2, 1);
     let object = port.open(0);
     let key = object.take(1, |result| assert!(result.is_err()));
-    let other = worker(&port);
+    let other = workers(&port, 1);
     port.rattle(0);
     assert_eq!(port.port.cancel(key), CancelOutcome::Requested);
-    assert_eq!(other.join().expect("the worker returns"), 1);
+    assert_eq!(join(other), 1);
     seen.saw("cancelled");
     drop(object);
 }
@@ -138,5 +132,213 @@ fn mutant_a_request_is_not_seen_when_the_operation_goes_back_to_wait() {
     kills(
         "cancel-unseen-at-put-back",
         "a_request_is_seen_by_the_canceller_or_by_who_puts_the_operation_back",
+    );
+}
+
+/// The object's operations are cancelled from outside while one is being submitted: it is cancelled, or it waits on and completes
+/// with its data.
+fn cancel_against_submit(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 1);
+    let object = Arc::new(port.open(0));
+    let canceller = {
+        let object = Arc::clone(&object);
+        thread::spawn(move || object.cancel())
+    };
+    let output = Once::default();
+    object.take(1, {
+        let output = output.clone();
+        move |result| output.happen(result.is_ok())
+    });
+    canceller.join().expect("it cancels");
+    port.arrive(0, 1);
+    assert_eq!(port.work(), 1);
+    seen.saw(if output.how() { "done" } else { "cancelled" });
+}
+
+#[test]
+fn what_is_cancelled_while_it_is_submitted_completes_once() {
+    model(
+        "what_is_cancelled_while_it_is_submitted_completes_once",
+        &["done", "cancelled"],
+        cancel_against_submit,
+    );
+}
+
+/// The only data there will be arrive while a direction is attempted in vain and armed for the first time.
+fn event_against_arming(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 1);
+    let object = port.open(0);
+    let worker = workers(&port, 1);
+    let data = {
+        let port = port.clone();
+        thread::spawn(move || port.arrive(0, 1))
+    };
+    port.enter();
+    object.take(1, |result| assert_eq!(result.expect("a unit"), 1));
+    data.join().expect("they arrive");
+    let told = object.events() > 0;
+    seen.saw(if told { "told" } else { "found, or told later" });
+    port.cross_off();
+    assert_eq!(join(worker) + port.poll(), 1);
+    drop(object);
+}
+
+#[test]
+fn no_event_is_lost_while_a_direction_is_armed() {
+    model(
+        "no_event_is_lost_while_a_direction_is_armed",
+        &["told", "found, or told later"],
+        event_against_arming,
+    );
+}
+
+#[test]
+fn mutant_a_direction_is_armed_before_it_is_locked() {
+    kills(
+        "armed-before-locked",
+        "no_event_is_lost_while_a_direction_is_armed",
+    );
+}
+
+/// Oneshot: an event for one direction disarms both, while workers attempt either, find nothing, and arm again.
+fn event_against_rearm(seen: &Seen) {
+    let port = port_at_once(Strategy::LeaderFollowers, 2, 1);
+    let object = Arc::new(port.open(0));
+    let reads = Arc::new(Mutex::new(Vec::new()));
+    go_on(&object, &reads);
+    object.give(1, |result| assert_eq!(result.expect("room"), 1));
+    let worker = workers(&port, 1);
+    port.arrive(0, 1);
+    port.make_room(0, 1);
+    port.arrive(0, 1);
+    join(worker);
+    port.work();
+    seen.saw(format!("{:?}", reads.lock().expect("no panic")));
+}
+
+#[test]
+fn what_an_event_did_not_report_is_armed_again() {
+    model(
+        "what_an_event_did_not_report_is_armed_again",
+        &["[1, 1]", "[2]"],
+        event_against_rearm,
+    );
+}
+
+#[test]
+fn mutant_nothing_is_armed_again() {
+    kills(
+        "rearm-nothing",
+        "what_an_event_did_not_report_is_armed_again",
+    );
+}
+
+/// An object is closed while its operation is attempted; its descriptor is closed once, and no call is made on it after that,
+/// nor on the operation's memory.
+fn close_against_attempt(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 1);
+    let object = port.open(0);
+    let output = Once::default();
+    object.take(1, {
+        let output = output.clone();
+        move |result| output.happen(result.is_ok())
+    });
+    let worker = workers(&port, 1);
+    port.arrive(0, 1);
+    object.close();
+    assert_eq!(join(worker), 1);
+    drop(object);
+    assert_eq!(port.closed(), [0]);
+    seen.saw(if output.how() { "done" } else { "cancelled" });
+}
+
+#[test]
+fn a_descriptor_is_closed_once_and_after_the_last_call() {
+    model(
+        "a_descriptor_is_closed_once_and_after_the_last_call",
+        &["done", "cancelled"],
+        close_against_attempt,
+    );
+}
+
+#[test]
+fn mutant_the_close_waits_for_nobody() {
+    kills(
+        "close-waits-for-nobody",
+        "a_descriptor_is_closed_once_and_after_the_last_call",
+    );
+}
+
+/// An operation that would block goes back to wait while its object is closed.
+fn close_against_put_back(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 1);
+    let object = port.open(0);
+    object.take(1, |result| assert!(result.is_err()));
+    let worker = workers(&port, 1);
+    port.rattle(0);
+    object.close();
+    assert_eq!(join(worker), 1);
+    drop(object);
+    assert_eq!(port.closed(), [0]);
+    seen.saw("cancelled");
+}
+
+#[test]
+fn nothing_goes_back_to_wait_on_what_is_closed() {
+    model(
+        "nothing_goes_back_to_wait_on_what_is_closed",
+        &["cancelled"],
+        close_against_put_back,
+    );
+}
+
+#[test]
+fn mutant_a_close_is_not_seen_when_the_operation_goes_back_to_wait() {
+    kills(
+        "cancel-unseen-at-put-back",
+        "nothing_goes_back_to_wait_on_what_is_closed",
+    );
+}
+
+/// An event that was reaped for an object is delivered after the object has gone and another has its place.
+fn close_against_late_event(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 2);
+    let first = port.open(0);
+    let output = Once::default();
+    first.take(1, {
+        let output = output.clone();
+        move |result| output.happen(result.is_ok())
+    });
+    port.end(0);
+    let reaper = {
+        let port = port.clone();
+        thread::spawn(move || port.poll())
+    };
+    drop(first);
+    let second = port.open(1);
+    reaper.join().expect("it reaps");
+    assert_eq!(second.events(), 0, "another object's event");
+    second.take(1, |result| assert_eq!(result.expect("a unit"), 1));
+    port.arrive(1, 1);
+    port.work();
+    seen.saw(if output.how() { "the end" } else { "cancelled" });
+    drop(second);
+    assert_eq!(port.closed(), [0, 1]);
+}
+
+#[test]
+fn an_event_of_a_former_tenant_is_not_the_next_ones() {
+    model(
+        "an_event_of_a_former_tenant_is_not_the_next_ones",
+        &["the end", "cancelled"],
+        close_against_late_event,
+    );
+}
+
+#[test]
+fn mutant_an_event_is_anybodys() {
+    kills(
+        "event-of-any-generation",
+        "an_event_of_a_former_tenant_is_not_the_next_ones",
     );
 }

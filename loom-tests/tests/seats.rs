@@ -3,23 +3,23 @@
 #![cfg(proactor_loom)]
 
 use loom::thread;
-use loom_tests::{Seen, Wait, kills, model, model_at, port, port_at_once};
+use loom_tests::{Once, Seen, Wait, join, kills, model, model_at, port, port_at_once, workers};
 use proactor::Strategy;
 use proactor::model::ModelPort;
 
 /// The handler of the first object waits for the handler of the second, whose data arrive only when the first one runs: somebody
 /// else must have the seat by then.
-fn handler_waits_for_an_event(seen: &Seen, workers: usize, seats: usize, ticks: usize) {
+fn handler_waits_for_an_event(seen: &Seen, count: usize, seats: usize, ticks: usize) {
     proactor::model::ticks(ticks);
     waits_on(
         seen,
-        &port(Strategy::LeaderFollowers, workers, seats, 2),
-        workers,
+        &port(Strategy::LeaderFollowers, count, seats, 2),
+        count,
         seats,
     );
 }
 
-fn waits_on(seen: &Seen, port: &ModelPort, workers: usize, seats: usize) {
+fn waits_on(seen: &Seen, port: &ModelPort, count: usize, seats: usize) {
     let (first, second) = (port.open(0), port.open(1));
     let done = Wait::default();
     let main = thread::current().id();
@@ -41,18 +41,9 @@ fn waits_on(seen: &Seen, port: &ModelPort, workers: usize, seats: usize) {
         assert_eq!(result.expect("a unit"), 1);
         done.happen();
     });
-    let others: Vec<_> = (1..workers)
-        .map(|_| {
-            let port = port.clone();
-            thread::spawn(move || port.work())
-        })
-        .collect();
+    let others = workers(port, count - 1);
     port.arrive(0, 1);
-    let mut ran = port.work();
-    for other in others {
-        ran += other.join().expect("the worker returns");
-    }
-    assert_eq!(ran, 2);
+    assert_eq!(port.work() + join(others), 2);
     assert!(
         port.most_waiting() <= seats,
         "more waited than there are seats"
@@ -111,19 +102,10 @@ fn two_handlers_wait_for_a_third(seen: &Seen) {
         });
     }
     objects[2].take(1, move |_| done.happen());
-    let others: Vec<_> = (0..2)
-        .map(|_| {
-            let port = port.clone();
-            thread::spawn(move || port.work())
-        })
-        .collect();
+    let others = workers(&port, 2);
     port.arrive(0, 1);
     port.arrive(1, 1);
-    let mut ran = port.work();
-    for other in others {
-        ran += other.join().expect("the worker returns");
-    }
-    assert_eq!(ran, 3);
+    assert_eq!(port.work() + join(others), 3);
     seen.saw("all three ran");
     drop(objects);
 }
@@ -181,12 +163,8 @@ fn batch_of_two(seen: &Seen) {
     // Both are there before anybody looks: one batch.
     port.arrive(0, 1);
     port.arrive(1, 1);
-    let other = {
-        let port = port.clone();
-        thread::spawn(move || port.work())
-    };
-    let ran = port.work();
-    assert_eq!(ran + other.join().expect("the worker returns"), 2);
+    let other = workers(&port, 1);
+    assert_eq!(port.work() + join(other), 2);
     seen.saw("each ran while the other waited");
     drop((first, second));
 }
@@ -205,5 +183,118 @@ fn mutant_batch_stays_with_who_reaped_it() {
     kills(
         "batch-kept-private",
         "a_batch_is_visible_before_its_first_handler_runs",
+    );
+}
+
+#[test]
+fn mutant_a_seat_is_taken_unasked() {
+    kills(
+        "sit-unasked",
+        "two_workers_with_one_seat_never_leave_the_port_alone",
+    );
+}
+
+/// A follower is about to park while the leader gives its seat up: either it sees the seat free, or it is promoted.
+#[test]
+fn mutant_a_follower_parks_beside_a_free_seat() {
+    kills(
+        "park-beside-a-free-seat",
+        "two_workers_with_one_seat_never_leave_the_port_alone",
+    );
+}
+
+/// A worker leaves with two completions in its turn that only it sees, while another is at work or about to sleep: each is run
+/// once.
+fn worker_leaves_with_a_turn(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 2, 2, 0);
+    let calls = [Once::default(), Once::default()];
+    port.port.post({
+        let (port, calls) = (port.clone(), calls.clone());
+        move || {
+            for call in calls {
+                port.port.defer(move || call.happen(()));
+            }
+        }
+    });
+    let other = {
+        let port = port.clone();
+        thread::spawn(move || port.work_some(1))
+    };
+    let here = port.work();
+    let there = other.join().expect("the worker returns");
+    assert_eq!(here + there, 3);
+    calls.iter().for_each(Once::how);
+    seen.saw(if there == 1 { "taken over" } else { "kept" });
+}
+
+#[test]
+fn what_a_leaving_worker_holds_is_run_once() {
+    model(
+        "what_a_leaving_worker_holds_is_run_once",
+        &["taken over", "kept"],
+        worker_leaves_with_a_turn,
+    );
+}
+
+#[test]
+fn mutant_a_leaving_worker_keeps_its_turn() {
+    kills(
+        "leave-keeps-its-turn",
+        "what_a_leaving_worker_holds_is_run_once",
+    );
+}
+
+/// A handler panics right after its worker has left the only seat, with a call in its turn; another connection has data, and
+/// its worker is parked or about to be. Nothing is lost, and no seat, search or count stays held.
+fn panic_over_a_seat(seen: &Seen) {
+    let port = port_at_once(Strategy::LeaderFollowers, 2, 2);
+    let (first, second) = (port.open(0), port.open(1));
+    let (deferred, read) = (Once::default(), Once::default());
+    let main = thread::current().id();
+    first.take(1, {
+        let (port, deferred) = (port.clone(), deferred.clone());
+        move |_| {
+            port.port
+                .defer(move || deferred.happen(thread::current().id() == main));
+            port.arrive(1, 1);
+            std::panic::resume_unwind(Box::new("on purpose"));
+        }
+    });
+    second.take(1, {
+        let read = read.clone();
+        move |result| read.happen(result.is_ok())
+    });
+    let other = {
+        let port = port.clone();
+        thread::spawn(move || while port.work() > 0 {})
+    };
+    port.arrive(0, 1);
+    while port.work() > 0 {}
+    other.join().expect("the worker returns");
+    assert!(read.how(), "the other connection was served");
+    seen.saw(if deferred.how() {
+        "run by this worker"
+    } else {
+        "run by the other"
+    });
+    assert_eq!(port.census(), (0, 0, 0), "somebody is still counted");
+    assert_eq!(port.port.outstanding(), 0, "work is still counted");
+    drop((first, second));
+}
+
+#[test]
+fn a_panic_leaves_no_seat_search_or_work_behind() {
+    model(
+        "a_panic_leaves_no_seat_search_or_work_behind",
+        &["run by this worker", "run by the other"],
+        panic_over_a_seat,
+    );
+}
+
+#[test]
+fn mutant_a_panic_just_goes() {
+    kills(
+        "panic-just-goes",
+        "a_panic_leaves_no_seat_search_or_work_behind",
     );
 }

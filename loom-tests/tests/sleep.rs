@@ -1,19 +1,16 @@
 //! Sleep and wake: a post meets a worker that is about to park or to sit, and no wake-up is lost.
 #![cfg(proactor_loom)]
 
-use loom::thread;
-use loom_tests::{Seen, Wait, kills, model, port};
+use loom_tests::{Once, Seen, Wait, join, kills, model, port, workers};
 use proactor::Strategy;
+use proactor::model::ModelPort;
 use std::time::Duration;
 
 /// One worker, which sits when it has nothing to do; the post comes from outside.
 fn post_against_sit(seen: &Seen) {
     let port = port(Strategy::LeaderFollowers, 1, 2, 0);
     port.enter();
-    let worker = {
-        let port = port.clone();
-        thread::spawn(move || port.work())
-    };
+    let worker = workers(&port, 1);
     port.port.post({
         let port = port.clone();
         move || port.cross_off()
@@ -24,7 +21,7 @@ fn post_against_sit(seen: &Seen) {
     } else {
         "posted while it sat"
     });
-    assert_eq!(worker.join().expect("the worker returns"), 1);
+    assert_eq!(join(worker), 1);
 }
 
 #[test]
@@ -59,12 +56,7 @@ fn posts_against_park(seen: &Seen, strategy: Strategy) {
     let port = port(strategy, 2, 1, 0);
     port.enter();
     let done = Wait::default();
-    let workers: Vec<_> = (0..2)
-        .map(|_| {
-            let port = port.clone();
-            thread::spawn(move || port.work())
-        })
-        .collect();
+    let both = workers(&port, 2);
     port.port.post({
         let done = done.clone();
         move || done.wait()
@@ -81,11 +73,7 @@ fn posts_against_park(seen: &Seen, strategy: Strategy) {
     } else {
         "the bell rang"
     });
-    let ran: usize = workers
-        .into_iter()
-        .map(|worker| worker.join().expect("the worker returns"))
-        .sum();
-    assert_eq!(ran, 2);
+    assert_eq!(join(both), 2);
     assert_eq!(
         port.census(),
         (0, 0, 0),
@@ -136,12 +124,8 @@ fn post_from_inside_against_sit(seen: &Seen) {
             done.wait();
         }
     });
-    let other = {
-        let port = port.clone();
-        thread::spawn(move || port.work())
-    };
-    let here = port.work();
-    assert_eq!(here + other.join().expect("the worker returns"), 2);
+    let other = workers(&port, 1);
+    assert_eq!(port.work() + join(other), 2);
     seen.saw("stolen");
 }
 
@@ -166,10 +150,7 @@ fn mutant_the_stacks_of_others_are_not_looked_at_before_sleep() {
 fn timer_against_sit(seen: &Seen) {
     let port = port(Strategy::LeaderFollowers, 1, 2, 0);
     port.enter();
-    let worker = {
-        let port = port.clone();
-        thread::spawn(move || port.work())
-    };
+    let worker = workers(&port, 1);
     let fired = {
         let port = port.clone();
         port.port
@@ -181,7 +162,7 @@ fn timer_against_sit(seen: &Seen) {
             })
     };
     port.pass(Duration::MAX);
-    assert_eq!(worker.join().expect("the worker returns"), 1);
+    assert_eq!(join(worker), 1);
     assert_eq!(port.port.cancel(fired), proactor::CancelOutcome::TooLate);
     seen.saw("fired");
 }
@@ -200,5 +181,149 @@ fn mutant_the_kernel_is_not_told_of_a_timer() {
     kills(
         "timer-earlier-unset",
         "a_timer_that_is_armed_reaches_a_worker_that_is_about_to_sit",
+    );
+}
+
+/// Two producers at once, and one worker that sits: their bells may become one, and both posts are run.
+fn two_posts_and_one_bell(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 0);
+    let post = |port: &ModelPort| {
+        let inner = port.clone();
+        port.port.post(move || inner.cross_off());
+    };
+    port.enter();
+    port.enter();
+    let worker = workers(&port, 1);
+    let other = {
+        let port = port.clone();
+        loom::thread::spawn(move || post(&port))
+    };
+    post(&port);
+    other.join().expect("it posts");
+    assert_eq!(join(worker), 2);
+    seen.saw(format!("{} rings", port.rings()));
+}
+
+#[test]
+fn two_posts_share_a_bell_and_neither_is_lost() {
+    model(
+        "two_posts_share_a_bell_and_neither_is_lost",
+        &["0 rings", "1 rings", "2 rings"],
+        two_posts_and_one_bell,
+    );
+}
+
+#[test]
+fn mutant_the_bell_is_not_answered() {
+    kills(
+        "bell-unanswered",
+        "two_posts_share_a_bell_and_neither_is_lost",
+    );
+}
+
+/// The leader sleeps, or is about to, for a late timer when an earlier one is armed; time passes until between the two.
+fn earlier_timer(seen: &Seen, seats: usize) {
+    let port = port(Strategy::LeaderFollowers, 1, seats, 0);
+    let minute = Duration::from_secs(60);
+    let late = port.port.sleep(minute).then(|_| ());
+    let worker = workers(&port, 1);
+    port.port.sleep(minute / 60).then({
+        let port = port.clone();
+        move |result| {
+            assert!(result.is_ok());
+            port.port.cancel(late);
+        }
+    });
+    port.pass(minute / 2);
+    assert_eq!(join(worker), 2);
+    assert!(port.is_timeless(), "a timer is still armed");
+    seen.saw(if port.rings() == 0 {
+        "seen by the leader"
+    } else {
+        "told to the leader"
+    });
+}
+
+#[test]
+fn an_earlier_timer_reaches_the_leader_through_its_descriptor() {
+    model(
+        "an_earlier_timer_reaches_the_leader_through_its_descriptor",
+        &["seen by the leader"],
+        |seen| earlier_timer(seen, 2),
+    );
+}
+
+#[test]
+fn mutant_the_kernel_is_not_told_of_an_earlier_timer() {
+    kills(
+        "timer-earlier-unset",
+        "an_earlier_timer_reaches_the_leader_through_its_descriptor",
+    );
+}
+
+#[test]
+fn an_earlier_timer_shortens_the_sleep_of_the_leader() {
+    model(
+        "an_earlier_timer_shortens_the_sleep_of_the_leader",
+        &["seen by the leader", "told to the leader"],
+        |seen| earlier_timer(seen, 1),
+    );
+}
+
+#[test]
+fn mutant_no_fence_before_the_timer_is_looked_at_again() {
+    kills(
+        "alarm-sleep-fence",
+        "an_earlier_timer_shortens_the_sleep_of_the_leader",
+    );
+}
+
+#[test]
+fn mutant_no_fence_before_the_sleeper_is_looked_at() {
+    kills(
+        "alarm-set-fence",
+        "an_earlier_timer_shortens_the_sleep_of_the_leader",
+    );
+}
+
+/// A handler posts more than its worker's stack holds, while another steals: what is over goes to the injector.
+fn overflow(seen: &Seen) {
+    const POSTS: usize = 3;
+    let port = port(Strategy::WorkStealing, 2, 2, 0);
+    let calls: Vec<Once<bool>> = (0..POSTS).map(|_| Once::default()).collect();
+    let main = loom::thread::current().id();
+    port.port.post({
+        let (port, calls) = (port.clone(), calls.clone());
+        move || {
+            for call in calls {
+                port.port
+                    .post(move || call.happen(loom::thread::current().id() == main));
+            }
+        }
+    });
+    let other = workers(&port, 1);
+    assert_eq!(port.work() + join(other), POSTS + 1);
+    let here = calls.iter().filter(|call| call.how()).count();
+    seen.saw(match here {
+        0 => "none here",
+        POSTS => "all here",
+        _ => "shared",
+    });
+}
+
+#[test]
+fn a_full_stack_overflows_and_loses_nothing() {
+    model(
+        "a_full_stack_overflows_and_loses_nothing",
+        &["none here", "all here", "shared"],
+        overflow,
+    );
+}
+
+#[test]
+fn mutant_what_overflows_is_forgotten() {
+    kills(
+        "overflow-forgotten",
+        "a_full_stack_overflows_and_loses_nothing",
     );
 }

@@ -164,17 +164,18 @@ impl<D: Demux> Readiness<D> {
         if noted.replace(direction.tick) != direction.tick && !mutant("direction-no-tick") {
             return PutBack::AttemptAgain;
         }
-        // A canceller that looked before us did not find it waiting: its request is ours to see.
+        // A canceller, or closer, that looked before us did not find it waiting: its request is ours to see.
         if let Some(raw) =
             cancelled(header(cell).phase()).filter(|_| !mutant("cancel-unseen-at-put-back"))
         {
             return PutBack::Ends(raw);
         }
-        if direction.closed {
-            return PutBack::Ends(code::CANCELLED);
-        }
         if let Err(raw) = self.arm(entry, way) {
             return PutBack::Ends(raw);
+        }
+        if mutant("armed-before-locked") {
+            drop(direction);
+            direction = entry.direction(way);
         }
         if short && direction.hang_up {
             return PutBack::AttemptAgain; // The end of the stream is there already, and brings no other event.
@@ -220,7 +221,7 @@ impl<D: Demux> Readiness<D> {
 
     /// Gives back one share of the close; the last one closes the descriptor.
     fn give_share(&self, entry: EntryRef) {
-        if entry.shares.fetch_sub(1, Ordering::AcqRel) != 1 {
+        if entry.shares.fetch_sub(1, Ordering::AcqRel) != 1 && !mutant("close-waits-for-nobody") {
             return;
         }
         let mut interest = entry.interest.lock();
@@ -275,7 +276,7 @@ impl<D: Demux> Backend for Readiness<D> {
         let over = if direction.closed {
             Some(code::CLOSED)
         } else {
-            cancelled(header(cell).phase())
+            cancelled(header(cell).phase()).filter(|_| !mutant("cancel-unseen-at-submit"))
         };
         if let Some(raw) = over {
             drop(direction);
@@ -421,7 +422,8 @@ impl<D: Demux> Reaper<'_, D> {
     fn advance(&mut self, entry: EntryRef, object: ObjectId, way: Way, hang_up: bool) {
         let mut direction = entry.direction(way);
         // Under the lock: an entry is vacated only after both directions were shut.
-        if direction.closed || entry.generation.load(Ordering::Acquire) != object.generation() {
+        let its = entry.generation.load(Ordering::Acquire) == object.generation();
+        if direction.closed || !(its || mutant("event-of-any-generation")) {
             return;
         }
         direction.tick = direction.tick.wrapping_add(1);
@@ -445,7 +447,7 @@ impl<D: Demux> Reaper<'_, D> {
         interest.read &= !ready.read;
         interest.write &= !ready.write;
         let Interest { read, write, .. } = *interest;
-        if read || write {
+        if (read || write) && !mutant("rearm-nothing") {
             // SAFETY: registered, so not yet taken out, which `give_share` does under this lock.
             if let Some(fd) = unsafe { entry.fd() } {
                 // An error here means that the object is going away, which completes what waits on it.

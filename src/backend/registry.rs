@@ -257,6 +257,7 @@ impl Registry {
         // Both at once: whoever closes everything finds it open in both directions, or not at all.
         let mut directions = (entry.direction(Way::Read), entry.direction(Way::Write));
         for direction in [&mut directions.0, &mut directions.1] {
+            direction.tick = 0;
             direction.ready = true;
             direction.hang_up = false;
             direction.closed = false;

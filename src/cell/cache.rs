@@ -3,7 +3,7 @@
 use super::{CLASSES, Chain, Class, Home, MAGAZINE, Ptr};
 use std::cell::RefCell;
 
-use crate::sync::Weak;
+use crate::sync::{Weak, recycles, thread_slot};
 
 #[derive(Clone, Copy)]
 struct Magazines {
@@ -29,9 +29,7 @@ impl Drop for Cache {
     }
 }
 
-thread_local! {
-    static CACHE: RefCell<Option<Cache>> = const { RefCell::new(None) };
-}
+thread_slot!(CACHE: RefCell<Option<Cache>> = RefCell::new(None));
 
 /// Runs `f` with this thread's magazines, if they are of this home or can become so.
 #[inline]
@@ -70,6 +68,9 @@ fn adopt<'a>(cache: &'a mut Option<Cache>, home: &Home) -> Option<&'a mut [Magaz
 
 #[inline]
 pub(super) fn take(home: &Home, class: Class) -> Option<Ptr> {
+    if !recycles() {
+        return None;
+    }
     with(home, |classes| {
         let mine = &mut classes[class.index()];
         mine.loaded.pop().or_else(|| refill(mine, home, class))
@@ -89,6 +90,9 @@ fn refill(mine: &mut Magazines, home: &Home, class: Class) -> Option<Ptr> {
 /// Hands `cell` back if this thread caches another home's.
 #[inline]
 pub(super) fn give(home: &Home, class: Class, cell: Ptr) -> Option<Ptr> {
+    if !recycles() {
+        return None;
+    }
     let given = with(home, |classes| {
         let mine = &mut classes[class.index()];
         if mine.loaded.len == MAGAZINE {

@@ -239,7 +239,9 @@ impl Inner {
     /// Takes a reason back.
     pub(crate) fn lower(&self, reason: usize) {
         self.halt.fetch_and(!reason, Ordering::AcqRel);
-        self.pool.call_guests();
+        if !mutant("restart-calls-nobody") {
+            self.pool.call_guests();
+        }
     }
 
     /// Has everybody who sleeps or waits here look again.
@@ -267,7 +269,7 @@ impl Inner {
     /// The operation is over: so is its time limit.
     #[inline]
     pub(crate) fn lift_limit(&self, done: &Completion) {
-        if done.kind() == Kind::Post {
+        if done.kind() == Kind::Post || mutant("limit-not-lifted") {
             return;
         }
         // SAFETY: an operation's cell, which `done` owns.
@@ -289,7 +291,7 @@ impl Inner {
         if placed == Placed::Shared {
             self.sleep.wake_one(&*self.backend);
             // After the push, so that either this thread or whoever ends the port sees the other.
-            if self.is_ended() {
+            if self.is_ended() && !mutant("late-push-stays") {
                 self.discard();
             }
         }

@@ -119,7 +119,7 @@ impl Sleep {
     /// Takes a seat, if one is free. Announced before the caller's last look for work.
     pub(crate) fn sit(&self) -> bool {
         let mut word = guess(&self.word);
-        while seated(word) < self.seats {
+        while seated(word) < self.seats || mutant("sit-unasked") {
             match self.word.compare_exchange_weak(
                 word,
                 word + SEATED,
@@ -149,7 +149,7 @@ impl Sleep {
         let mut answered;
         loop {
             answered = notified && word & RUNG != 0;
-            let answer = if answered {
+            let answer = if answered && !mutant("bell-unanswered") {
                 SEARCHING.wrapping_sub(RUNG)
             } else {
                 0
@@ -316,7 +316,7 @@ impl Sleep {
         {
             let mut waiters = self.waiters.lock();
             let word = self.word.fetch_add(PARKED, Ordering::AcqRel);
-            if seated(word) < self.seats {
+            if seated(word) < self.seats && !mutant("park-beside-a-free-seat") {
                 self.word.fetch_sub(PARKED, Ordering::AcqRel);
                 return Unparked::LookAgain;
             }

@@ -216,9 +216,8 @@ impl Timers {
                 // SAFETY: unlinked by us, so ours; taken out again by `Expired` without being run or dropped.
                 limits.push_back(unsafe { Completion::from_ptr(cell) });
             } else {
-                let raw = cancelled(header(cell).phase()).unwrap_or(0);
                 // SAFETY: unlinked by us, so ours; its result is open.
-                due.push_back(unsafe { operation::complete(cell, raw) });
+                due.push_back(unsafe { operation::complete_or_cancel(cell, 0) });
             }
         });
         let next = state.wheel.next_tick();

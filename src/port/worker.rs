@@ -74,7 +74,7 @@ impl Inner {
         let knobs = &self.pool.knobs;
         let local = Local::new(&self.home, place.index, knobs.workers.get());
         local.picks.set(place.picks.get());
-        if self.pool.somebody_is_alone() {
+        if self.pool.somebody_is_alone() && !mutant("newcomer-keeps-quiet") {
             self.sleep.pass_on(&*self.backend);
         }
         let ran = local.enter(|| self.shift(&local, bounds));
@@ -107,7 +107,11 @@ impl Inner {
             ran: Ran::default(),
         };
         shift.work(bounds);
-        std::mem::take(&mut shift.ran)
+        let ran = std::mem::take(&mut shift.ran);
+        if ran.panic.is_some() && mutant("panic-just-goes") {
+            std::mem::forget(shift);
+        }
+        ran
     }
 }
 
@@ -351,8 +355,10 @@ impl Shift<'_> {
 
     /// Goes: what only this worker sees becomes visible, and a search or a seat that others rely on is handed on.
     fn leave(&mut self) {
-        for left in self.local.turn.take_all().chain(self.local.kept.take_all()) {
-            self.inner.hand(left, Route::Outside);
+        if !mutant("leave-keeps-its-turn") {
+            for left in self.local.turn.take_all().chain(self.local.kept.take_all()) {
+                self.inner.hand(left, Route::Outside);
+            }
         }
         self.found();
         self.inner.sleep.hand_over();

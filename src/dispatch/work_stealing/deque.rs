@@ -33,7 +33,7 @@ pub(crate) const CAPACITY: usize = 60;
 
 /// How many items a deque holds at most: few, so that a model reaches the full deque and the wrap of the ring.
 #[cfg(proactor_loom)]
-pub(crate) const CAPACITY: usize = 4;
+pub(crate) const CAPACITY: usize = 2;
 
 /// crossbeam's deque, kept below the size at which it reallocates.
 ///

@@ -59,7 +59,7 @@ impl WorkStealing {
             Some(young) => young.push(completion).err(),
             None => Some(completion),
         };
-        if let Some(over) = left {
+        if let Some(over) = left.filter(|_| !mutant("overflow-forgotten")) {
             self.injector.push(over);
         }
         Placed::Shared

@@ -1,0 +1,117 @@
+//! Timers and time limits: expiry, cancellation and the end of what is limited cross each other.
+#![cfg(proactor_loom)]
+
+use loom::thread;
+use loom_tests::{Once, Seen, join, kills, model, port, workers};
+use proactor::{CancelOutcome, Strategy};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A timer is cancelled while it expires: a request that is accepted counts, one that is too late does not.
+fn cancel_against_expiry(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 0);
+    let output = Once::default();
+    let key = port.port.sleep(SECOND).then({
+        let output = output.clone();
+        move |result| output.happen(result.is_ok())
+    });
+    let worker = workers(&port, 1);
+    port.pass(2 * SECOND);
+    let outcome = port.port.cancel(key);
+    assert_eq!(join(worker), 1);
+    assert!(port.is_timeless(), "the timer is still armed");
+    match (outcome, output.how()) {
+        (CancelOutcome::Requested, false) => seen.saw("cancelled"),
+        (CancelOutcome::TooLate, true) => seen.saw("too late"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_timer_is_cancelled_or_expires() {
+    model(
+        "a_timer_is_cancelled_or_expires",
+        &["cancelled", "too late"],
+        cancel_against_expiry,
+    );
+}
+
+#[test]
+fn mutant_expiry_ignores_requests() {
+    kills("expiry-ignores-requests", "a_timer_is_cancelled_or_expires");
+}
+
+/// A limit passes while its operation gets its data.
+fn expiry_against_end(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 1);
+    let object = port.open(0);
+    let output = Once::default();
+    object.taking(1).timeout(SECOND).then({
+        let output = output.clone();
+        move |result| {
+            output.happen(result.map_err(|error| assert!(error.is_timeout())).is_ok());
+        }
+    });
+    let worker = workers(&port, 1);
+    let clock = {
+        let port = port.clone();
+        thread::spawn(move || port.pass(2 * SECOND))
+    };
+    port.arrive(0, 1);
+    clock.join().expect("time passes");
+    assert_eq!(join(worker), 1);
+    assert!(port.is_timeless(), "the limit is still set");
+    seen.saw(if output.how() { "in time" } else { "timed out" });
+    drop(object);
+}
+
+#[test]
+fn a_limit_passes_or_is_lifted() {
+    model(
+        "a_limit_passes_or_is_lifted",
+        &["in time", "timed out"],
+        expiry_against_end,
+    );
+}
+
+#[test]
+fn mutant_a_limit_is_not_lifted() {
+    kills("limit-not-lifted", "a_limit_passes_or_is_lifted");
+}
+
+/// A limit passes while its operation is still being submitted, behind another one: nobody will look for it later.
+fn expiry_against_submit(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 1);
+    let object = port.open(0);
+    let first = object.take(1, |result| assert!(result.is_err()));
+    let worker = workers(&port, 1);
+    port.pass(2 * SECOND);
+    object.taking(1).timeout(SECOND).then({
+        let port = port.clone();
+        move |result| {
+            assert!(result.expect_err("no data").is_timeout());
+            port.port.cancel(first);
+        }
+    });
+    assert_eq!(join(worker), 2);
+    seen.saw("timed out");
+    drop(object);
+}
+
+#[test]
+fn a_limit_that_passes_before_its_operation_is_submitted_is_seen() {
+    model(
+        "a_limit_that_passes_before_its_operation_is_submitted_is_seen",
+        &["timed out"],
+        expiry_against_submit,
+    );
+}
+
+#[test]
+fn mutant_a_request_is_not_seen_at_submission() {
+    kills(
+        "cancel-unseen-at-submit",
+        "a_limit_that_passes_before_its_operation_is_submitted_is_seen",
+    );
+}
