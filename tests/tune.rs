@@ -370,7 +370,14 @@ fn as_json_it_is_one_object_with_the_cells_and_the_recommendation() {
     assert_eq!(cells.len(), 2 * CELLS.len());
     for cell in cells {
         assert_eq!(cell["samples"].as_array().map(Vec::len), Some(2), "{cell}");
-        for figure in ["throughput", "p50_us", "p99_us", "cpu_us", "speed_up"] {
+        for figure in [
+            "throughput",
+            "p50_us",
+            "p99_us",
+            "cpu_us",
+            "speed_up",
+            "of_best",
+        ] {
             let [min, median, max] =
                 ["min", "median", "max"].map(|of| cell[figure][of].as_f64().expect("a number"));
             assert!(
@@ -437,7 +444,7 @@ fn bad_input_is_refused_in_one_line_that_says_what_would_do() {
         (&["--vary", "batch"], "batch=1,16,128"),
         (
             &["--vary", "magic=1"],
-            "batch, turn-budget, poll-every, spin-us",
+            "batch, turn-budget, poll-every, spin-us, backend",
         ),
         (&["--vary", "batch=0"], "from 1 to 65536"),
         (&["--backend", "magic"], "portable"),

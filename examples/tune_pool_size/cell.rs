@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
-use proactor::{Builder, Strategy};
+use proactor::{BackendKind, Builder, Strategy};
 
 /// A builder line's worth: who runs the handlers, and how many of them there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,80 +91,82 @@ impl fmt::Display for Cell {
     }
 }
 
-/// A knob of the builder's that can be swept beside the pool's size.
+/// A knob of the builder's that can be swept beside the pool's size, and its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Knob {
-    Batch,
-    TurnBudget,
-    PollEvery,
-    SpinUs,
-}
-
-impl Knob {
-    const ALL: [Self; 4] = [Self::Batch, Self::TurnBudget, Self::PollEvery, Self::SpinUs];
-
-    /// What values it takes.
-    fn range(self) -> (usize, usize) {
-        match self {
-            Self::Batch => (1, 65_536),
-            Self::TurnBudget => (0, 1_000_000),
-            Self::PollEvery => (1, 1_000_000),
-            Self::SpinUs => (0, 10_000),
-        }
-    }
-}
-
-impl fmt::Display for Knob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Batch => "batch",
-            Self::TurnBudget => "turn-budget",
-            Self::PollEvery => "poll-every",
-            Self::SpinUs => "spin-us",
-        })
-    }
-}
-
-/// A knob and its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Setting {
-    pub(crate) knob: Knob,
-    pub(crate) value: usize,
+pub(crate) enum Setting {
+    Batch(NonZeroUsize),
+    TurnBudget(usize),
+    PollEvery(NonZeroUsize),
+    SpinUs(u16),
+    Backend(BackendKind),
 }
 
 impl Setting {
+    const KNOBS: &str = "batch, turn-budget, poll-every, spin-us, backend";
+
+    /// An error says which knobs or values there are.
+    fn of(knob: &str, value: &str) -> Result<Self, String> {
+        let wrong = |what: &str| format!("`{value}` is no {knob}: it is {what}");
+        let above_zero = || {
+            let parsed = value
+                .parse()
+                .ok()
+                .filter(|value: &NonZeroUsize| value.get() <= 65_536);
+            parsed.ok_or_else(|| wrong("a number from 1 to 65536"))
+        };
+        Ok(match knob {
+            "batch" => Self::Batch(above_zero()?),
+            "poll-every" => Self::PollEvery(above_zero()?),
+            "turn-budget" => Self::TurnBudget(value.parse().map_err(|_| wrong("a number from 0"))?),
+            "spin-us" => Self::SpinUs(
+                value
+                    .parse()
+                    .map_err(|_| wrong("a number from 0 to 65535"))?,
+            ),
+            "backend" => Self::Backend(value.parse().map_err(|e| format!("{e}"))?),
+            _ => {
+                return Err(format!(
+                    "unknown knob `{knob}`: it is one of {}",
+                    Self::KNOBS
+                ));
+            }
+        })
+    }
+
     fn apply(self, builder: Builder) -> Builder {
-        let above_zero = NonZeroUsize::new(self.value).unwrap_or(NonZeroUsize::MIN);
-        match self.knob {
-            Knob::Batch => builder.batch(above_zero),
-            Knob::TurnBudget => builder.turn_budget(self.value),
-            Knob::PollEvery => builder.poll_every(above_zero),
-            Knob::SpinUs => builder.spin(self.spin()),
+        match self {
+            Self::Batch(events) => builder.batch(events),
+            Self::TurnBudget(completions) => builder.turn_budget(completions),
+            Self::PollEvery(picks) => builder.poll_every(picks),
+            Self::SpinUs(time) => builder.spin(Duration::from_micros(time.into())),
+            Self::Backend(backend) => builder.backend(backend),
         }
     }
 
-    fn spin(self) -> Duration {
-        Duration::from_micros(self.value as u64)
-    }
-
     fn builder_line(self) -> String {
-        let value = self.value;
-        match self.knob {
-            Knob::Batch => format!(".batch(NonZeroUsize::new({value}).unwrap())"),
-            Knob::TurnBudget => format!(".turn_budget({value})"),
-            Knob::PollEvery => format!(".poll_every(NonZeroUsize::new({value}).unwrap())"),
-            Knob::SpinUs => format!(".spin(Duration::from_micros({value}))"),
+        match self {
+            Self::Batch(events) => format!(".batch(NonZeroUsize::new({events}).unwrap())"),
+            Self::TurnBudget(completions) => format!(".turn_budget({completions})"),
+            Self::PollEvery(picks) => format!(".poll_every(NonZeroUsize::new({picks}).unwrap())"),
+            Self::SpinUs(time) => format!(".spin(Duration::from_micros({time}))"),
+            Self::Backend(backend) => format!(".backend(BackendKind::{backend:?})"),
         }
     }
 }
 
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.knob, self.value)
+        match self {
+            Self::Batch(events) => write!(f, "batch {events}"),
+            Self::TurnBudget(completions) => write!(f, "turn-budget {completions}"),
+            Self::PollEvery(picks) => write!(f, "poll-every {picks}"),
+            Self::SpinUs(time) => write!(f, "spin-us {time}"),
+            Self::Backend(backend) => write!(f, "backend {backend}"),
+        }
     }
 }
 
-/// A knob and the values that it is to be tried with: `batch=1,16,128`.
+/// A knob with the values that it is to be tried with: `batch=1,16,128`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Variation(pub(crate) Vec<Setting>);
 
@@ -172,26 +174,11 @@ impl FromStr for Variation {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (name, values) = text
-            .split_once('=')
-            .ok_or("not of the form KNOB=LIST, as in batch=1,16,128")?;
-        let knob = Knob::ALL.into_iter().find(|knob| knob.to_string() == name);
-        let knob = knob.ok_or_else(|| {
-            format!(
-                "unknown knob `{name}`: it is one of {}",
-                Knob::ALL.map(|knob| knob.to_string()).join(", ")
-            )
-        })?;
-        let (least, most) = knob.range();
+        let form = "not of the form KNOB=LIST, as in batch=1,16,128";
+        let (knob, values) = text.split_once('=').ok_or(form)?;
         let mut settings = Vec::new();
         for value in values.split(',') {
-            let parsed = value.trim().parse().ok();
-            let value = parsed
-                .filter(|value| (least..=most).contains(value))
-                .ok_or_else(|| {
-                    format!("`{value}` is no {knob}: it is a number from {least} to {most}")
-                })?;
-            let setting = Setting { knob, value };
+            let setting = Setting::of(knob, value.trim())?;
             if !settings.contains(&setting) {
                 settings.push(setting);
             }

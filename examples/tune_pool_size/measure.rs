@@ -77,7 +77,7 @@ pub(crate) fn measure(
     plan: Plan,
     progress: impl FnMut(Duration),
 ) -> Result<Sample, String> {
-    let builder = cell.apply(Proactor::builder()).backend(plan.backend);
+    let builder = cell.apply(Proactor::builder().backend(plan.backend));
     let proactor = builder.build().map_err(|e| e.to_string())?;
     let figures = if plan.load.is_echo() {
         echo::drive(&proactor, plan, progress)?

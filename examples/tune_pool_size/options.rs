@@ -47,7 +47,7 @@ pub(crate) struct Options {
     /// Pool sizes to try [default: 1, 2, 4 .. to twice the processors; for blocking 16 times]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = thread_count)]
     threads: Vec<NonZeroUsize>,
-    /// A knob to try besides: batch, turn-budget, poll-every or spin-us with values, as in batch=1,16,128
+    /// A knob to try besides: batch, turn-budget, poll-every, spin-us or backend with values, as in batch=1,16,128
     #[arg(long, value_name = "KNOB=LIST")]
     vary: Option<Variation>,
     /// How long each repeat of each cell takes, warm-up included [default: what makes 40 s in all, at most 1]
@@ -148,17 +148,23 @@ impl Options {
 
     /// The load in words.
     pub(crate) fn describe_load(&self) -> String {
-        let (many, bytes, time) = (self.in_flight(), self.message_bytes, self.handler_time());
+        let (bytes, time) = (self.message_bytes, self.handler_time());
+        let what = if self.load.is_echo() {
+            "connection"
+        } else {
+            "job"
+        };
+        let under_way = many(self.in_flight(), what);
         match self.load {
-            Load::Io => format!("io, {many} connections, {bytes}-byte messages"),
+            Load::Io => format!("io, {under_way}, {bytes}-byte messages"),
             Load::Mixed => format!(
-                "mixed, {many} connections, {bytes}-byte messages, each {LABOUR_EVERY}th computes for {time:?}"
+                "mixed, {under_way}, {bytes}-byte messages, each {LABOUR_EVERY}th computes for {time:?}"
             ),
             Load::Cpu => {
-                format!("cpu, {many} jobs of {HANDLERS} handlers that compute for {time:?}")
+                format!("cpu, {under_way} of {HANDLERS} handlers that compute for {time:?}")
             }
             Load::Blocking => {
-                format!("blocking, {many} jobs of {HANDLERS} handlers that block for {time:?}")
+                format!("blocking, {under_way} of {HANDLERS} handlers that block for {time:?}")
             }
         }
     }
@@ -190,6 +196,12 @@ impl Options {
         }
         Ok(())
     }
+}
+
+/// `1 cell`, `2 cells`.
+pub(crate) fn many(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 /// 1, 2, 4 and so on, and `most` itself.

@@ -209,8 +209,12 @@ fn keeps_up(best: Cell, pick: Cell, lead: Lead) -> String {
             100.0 * NEGLIGIBLE
         )
     };
+    let more = match lead.is_noise() && lead.by > NEGLIGIBLE {
+        true => "; more --repeats may tell them apart",
+        false => "",
+    };
     format!(
-        "{what} the best, {best}: {verdict} (a lead of {})",
+        "{what} the best, {best}: {verdict} (a lead of {}){more}",
         lead.describe()
     )
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cell::{Cell, Measured, Sample, Spread};
 use crate::measure::Plan;
-use crate::options::Options;
+use crate::options::{Options, many};
 use crate::recommend::{Goal, Recommendation, recommend};
 
 pub(crate) struct Report<'a> {
@@ -77,7 +77,7 @@ impl<'a> Report<'a> {
         let names = measured.iter().map(|row| row.cell.series().len());
         let width = names.max().unwrap_or_default().max("strategy".len());
         self.say(&format!(
-            "{:<width$} {:>7} {:>12} {:>19} {:>9} {:>9} {:>14} {:>8}",
+            "{:<width$} {:>7} {:>12} {:>19} {:>9} {:>9} {:>14} {:>8}  {}",
             "strategy",
             "threads",
             format!("{operation}s/s"),
@@ -86,6 +86,7 @@ impl<'a> Report<'a> {
             "p99 us",
             format!("CPU us/{operation}"),
             "speed-up",
+            "of the best",
         ));
         for (index, row) in measured.iter().enumerate() {
             let throughput = row.spread(|sample| sample.throughput);
@@ -95,8 +96,12 @@ impl<'a> Report<'a> {
                 Some(it) if it.admits(index) => " ~",
                 _ => "",
             };
+            let of_best = recommended.map(|it| of_best(row, &measured[it.best]));
+            let of_best = of_best.map_or(String::new(), |it| {
+                format!("{:.2} ({:.2} to {:.2})", it.median, it.min, it.max)
+            });
             self.say(&format!(
-                "{:<width$} {:>7} {:>12.0} {:>19} {:>9.1} {:>9.1} {:>14.2} {:>8}{mark}",
+                "{:<width$} {:>7} {:>12.0} {:>19} {:>9.1} {:>9.1} {:>14.2} {:>8}  {of_best}{mark}",
                 row.cell.series(),
                 row.cell.threads,
                 throughput.median,
@@ -113,8 +118,8 @@ impl<'a> Report<'a> {
             .max()
             .unwrap_or_default();
         self.say(&format!(
-            "medians over {}; <- recommended, ~ keeps up with the best; speed-up over one thread \
-             of the same strategy",
+            "medians over {}; <- recommended, ~ keeps up with the best; speed-up: over one thread of the same \
+             strategy; of the best: its share of the best cell's throughput, repeat by repeat",
             many(repeats, "repeat")
         ));
     }
@@ -143,9 +148,10 @@ impl<'a> Report<'a> {
         recommended: Option<&Recommendation>,
         calmest: Option<&Recommendation>,
     ) -> Value {
+        let best = recommended.map(|it| &measured[it.best]);
         let cells: Vec<Value> = measured
             .iter()
-            .map(|row| cell_to_json(row, measured))
+            .map(|row| cell_to_json(row, measured, best))
             .collect();
         let advice = |it: Option<&Recommendation>| it.map(|it| advice_to_json(it, measured));
         json!({
@@ -169,11 +175,6 @@ impl<'a> Report<'a> {
     }
 }
 
-fn many(count: usize, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
-}
-
 /// The time that so many measurements take, and a part of another, in milliseconds.
 fn so_far(options: &Options, done: usize, within: Duration) -> u64 {
     let time = options.cell_time();
@@ -189,7 +190,12 @@ fn speed_up(row: &Measured, all: &[Measured]) -> Option<Spread> {
     Some(row.ratio(base, |sample| sample.throughput))
 }
 
-fn cell_to_json(row: &Measured, all: &[Measured]) -> Value {
+/// Against the best cell, repeat by repeat.
+fn of_best(row: &Measured, best: &Measured) -> Spread {
+    row.ratio(best, |sample| sample.throughput)
+}
+
+fn cell_to_json(row: &Measured, all: &[Measured], best: Option<&Measured>) -> Value {
     let figure = |figure: fn(&Sample) -> f64| spread_to_json(row.spread(figure));
     json!({
         "strategy": row.cell.strategy.to_string(),
@@ -200,6 +206,7 @@ fn cell_to_json(row: &Measured, all: &[Measured]) -> Value {
         "p99_us": figure(|sample| sample.p99_us),
         "cpu_us": figure(|sample| sample.cpu_us),
         "speed_up": speed_up(row, all).map(spread_to_json),
+        "of_best": best.map(|best| spread_to_json(of_best(row, best))),
         "samples": row.samples.iter().map(|sample| sample.throughput).collect::<Vec<_>>(),
     })
 }
