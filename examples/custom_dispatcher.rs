@@ -15,7 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, ThreadId, available_parallelism};
 use std::time::{Duration, Instant};
 
@@ -91,6 +91,7 @@ const KEYS: [u64; 12] = [2, 0, 9, 5, 2, 9, 0, 7, u64::MAX, 5, 9, 1];
 const CLIENTS: usize = 16;
 const ROUNDS: usize = 200;
 const TIMERS: usize = 50;
+const WAKE_UPS: usize = 500;
 const MESSAGE_BYTES: usize = 64;
 /// What no operation here takes longer than, unless something is wrong.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -99,7 +100,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 #[derive(Parser)]
 #[command(name = "custom_dispatcher")]
 struct Options {
-    /// Threads that serve the connections and timers of the second part
+    /// Threads of the pool that wakes up for calls, and serves connections and timers
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
 }
@@ -122,6 +123,7 @@ fn main() -> ExitCode {
     .and_then(|()| in_order("reads", read_one))
     .and_then(|()| in_order("timers", sleep_one))
     .and_then(|()| starves_nobody())
+    .and_then(|()| wakes_up(options.threads.into()))
     .and_then(|()| serve(options.threads.into()));
     match shown {
         Ok(()) => ExitCode::SUCCESS,
@@ -223,7 +225,21 @@ fn starves_nobody() -> Result<(), Failure> {
     }
 }
 
-/// What the second part counts.
+/// A pool that has nothing to do wakes up for each of many calls from outside.
+fn wakes_up(threads: usize) -> Result<(), Failure> {
+    let proactor = proactor(threads)?;
+    proactor.start()?;
+    for _ in 0..WAKE_UPS {
+        let (ran, over) = mpsc::channel();
+        proactor.post(move || ran.send(()).unwrap_or_default());
+        over.recv_timeout(LIMIT)
+            .map_err(|_| "nobody woke up for a call, or it was lost")?;
+    }
+    println!("wake-ups: {WAKE_UPS} calls from outside found an idle pool of {threads}");
+    Ok(())
+}
+
+/// What the last part counts.
 #[derive(Debug, Default)]
 struct Tally {
     echoed: AtomicUsize,
