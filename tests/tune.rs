@@ -167,6 +167,22 @@ fn every_load_is_carried_out_by_every_strategy() {
     });
 }
 
+#[test]
+fn a_measurement_too_short_for_its_load_takes_longer() {
+    within("long handlers", || {
+        for load in [Load::Mixed, Load::Blocking] {
+            let plan = Plan {
+                in_flight: 1,
+                labour: Labour::Block(Duration::from_millis(40)),
+                measured: Duration::from_millis(1),
+                ..plan(load)
+            };
+            let sample = measure::measure(cell_of(Strategy::Single, 1), plan, |_| ());
+            assert!(sample.unwrap_or_else(|e| panic!("{load:?}: {e}")).p50_us > 0.0);
+        }
+    });
+}
+
 // ---- the example ----
 
 /// A place for a chart of one test's.

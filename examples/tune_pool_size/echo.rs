@@ -14,6 +14,8 @@ use crate::measure::{Figures, Plan, end};
 /// How many requests of a connection go by for one with labour.
 pub(crate) const LABOUR_EVERY: usize = 16;
 const BUFFER_BYTES: usize = 4096;
+/// How often a measurement in which nothing was finished is made again, each time twice as long.
+const LONGER_AT_MOST: usize = 5;
 
 /// Drives an echo server on `proactor` as planned.
 ///
@@ -21,19 +23,26 @@ const BUFFER_BYTES: usize = 4096;
 pub(crate) fn drive(
     proactor: &Proactor,
     plan: Plan,
-    progress: impl FnMut(Duration),
+    mut progress: impl FnMut(Duration),
 ) -> Result<Figures, String> {
     let address = serve(proactor, plan.labour).map_err(|e| format!("cannot listen: {e}"))?;
     proactor
         .start()
         .map_err(|e| format!("cannot start threads: {e}"))?;
-    let plan = load::Plan {
+    let mut plan = load::Plan {
         connections: plan.in_flight,
         message_bytes: plan.message_bytes,
         warm_up: plan.warm_up,
         measured: plan.measured,
     };
-    let outcome = load::drive(address, plan, progress)?;
+    let mut outcome = load::drive(address, plan, &mut progress)?;
+    for _ in 0..LONGER_AT_MOST {
+        if outcome.latencies.total() > 0 || outcome.mismatches > 0 {
+            break;
+        }
+        plan.measured *= 2; // too short for the load, or for what else the machine does
+        outcome = load::drive(address, plan, &mut progress)?;
+    }
     end(proactor)?;
     if let Some(first) = outcome.first_mismatch {
         return Err(format!(
