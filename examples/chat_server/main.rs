@@ -9,7 +9,7 @@
 //! messages. A client that reads so slowly that more than `--backlog` messages beyond those wait for it is dropped, with a line
 //! on stderr. By default that is 1 MB of queue for a client; the messages themselves are kept once for all.
 //!
-//! SIGINT or SIGTERM ends it: it stops accepting, delivers what waits for as long as three seconds, and exits with 0. Bad usage
+//! SIGINT or SIGTERM ends it: it stops accepting, delivers what waits for as long as five seconds, and exits with 0. Bad usage
 //! is one line on stderr and exit 2; a failure, such as a port in use, one line and exit 1.
 
 mod cli;
@@ -36,7 +36,7 @@ use crate::cli::Failure;
 use crate::connection::{Site, accept};
 
 /// How long clients have, in the end, to take what waits for them and to go.
-const GRACE: Duration = Duration::from_secs(3);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Tells everybody in a room what anybody says; each port is a room
 #[derive(Parser)]

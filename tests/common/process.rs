@@ -46,7 +46,7 @@ pub(crate) fn signal(child: u32, signal: &str) {
     );
 }
 
-/// Kills a process that lives for too long, which ends every wait for it, and fails the test.
+/// Kills a process that lives for too long, which ends every wait for it, and fails the test; also one whose test has failed.
 pub(crate) struct Watchdog {
     over: Option<Sender<()>>,
     thread: Option<JoinHandle<bool>>,
@@ -57,11 +57,11 @@ impl Watchdog {
         let (over, ended) = mpsc::channel();
         let pid = child.id();
         let thread = thread::spawn(move || {
-            let late = ended.recv_timeout(WATCHDOG) == Err(RecvTimeoutError::Timeout);
-            if late {
+            let ended = ended.recv_timeout(WATCHDOG);
+            if ended != Err(RecvTimeoutError::Disconnected) {
                 signal(pid, "-KILL");
             }
-            late
+            ended == Err(RecvTimeoutError::Timeout)
         });
         Self {
             over: Some(over),
@@ -72,7 +72,9 @@ impl Watchdog {
 
 impl Drop for Watchdog {
     fn drop(&mut self) {
-        drop(self.over.take());
+        if let (Some(over), true) = (self.over.take(), thread::panicking()) {
+            let _ = over.send(()); // nobody else will end it
+        }
         let late = self.thread.take().map(JoinHandle::join);
         if !thread::panicking() {
             assert!(matches!(late, Some(Ok(false))), "killed after {WATCHDOG:?}");
