@@ -1,6 +1,7 @@
 //! Runs the models against the mutants: those that reach the step, the likeliest killer first.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -58,6 +59,34 @@ fn in_parallel(
     })
 }
 
+/// A model unmutated, at one preemption and, unless that is the same, at its own bound.
+fn known_or_run(model: &Model, store: &Store, paths: (&Path, &Path)) -> Result<Vec<Way>, Fault> {
+    let run = |bound| {
+        let baseline = match store.baseline(&model.name, bound) {
+            Some(known) => known,
+            None => {
+                let baseline = Baseline::of(model, bound, paths.0, paths.1)?;
+                store.add_baseline(&model.name, bound, &baseline)?;
+                baseline
+            }
+        };
+        Ok(Way {
+            model: model.clone(),
+            bound,
+            baseline,
+        })
+    };
+    let own = run(Bound::Own)?;
+    Ok(if own.baseline.shallow {
+        vec![Way {
+            bound: Bound::One,
+            ..own
+        }]
+    } else {
+        vec![run(Bound::One)?, own]
+    })
+}
+
 impl<'a> Hunt<'a> {
     /// Runs each model unmutated first, at one preemption and at its own bound, unless that is known.
     pub(crate) fn prepare(
@@ -71,28 +100,10 @@ impl<'a> Hunt<'a> {
         in_parallel(jobs, models.len(), |thread, at| {
             let model = &models[at];
             progress.begin(thread, &model.name);
-            let (notes, log) = (bench.notes(thread), bench.log(thread));
-            for bound in [Bound::One, Bound::Own] {
-                let baseline = match store.baseline(&model.name, bound) {
-                    Some(known) => known,
-                    None => {
-                        let baseline = Baseline::of(model, bound, &notes, &log)?;
-                        store.add_baseline(&model.name, bound, &baseline)?;
-                        baseline
-                    }
-                };
-                let way = Way {
-                    model: model.clone(),
-                    bound,
-                    baseline,
-                };
-                // Its own bound may be the other one.
-                if bound == Bound::One || !way.baseline.shallow {
-                    ways.lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(way);
-                }
-            }
+            let ways_of = known_or_run(model, store, (&bench.notes(thread), &bench.log(thread)))?;
+            ways.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend(ways_of);
             progress.end(&format!("{} passes", model.name));
             Ok(())
         })?;

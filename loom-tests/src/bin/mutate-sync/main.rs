@@ -58,7 +58,7 @@ impl Fault {
 /// A run that is interrupted goes on where it was, until a source, a model or Cargo.lock changes. The exit code is 0 if all is well,
 /// 1 if a mutant survived or the list is wrong, 2 if the command line is.
 #[derive(Debug, Parser)]
-#[command(name = "cargo mutate-sync")]
+#[command(name = "mutate-sync", bin_name = "cargo mutate-sync")]
 struct Options {
     /// Only the mutants of this file: its path or the end of it. May be given several times.
     #[arg(long, value_name = "FILE")]
