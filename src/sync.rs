@@ -43,7 +43,7 @@ mod imp {
     use std::time::Instant;
 
     pub(crate) use std::sync::atomic;
-    pub(crate) use std::thread::{self, scope};
+    pub(crate) use std::thread::{self, scope, yield_now};
 
     /// Starts a thread that may borrow what outlives `scope`.
     pub(crate) fn spawn_scoped<'scope, F, T>(
@@ -198,6 +198,7 @@ mod imp {
 
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::atomic;
+    pub(crate) use loom::thread::yield_now;
     pub(crate) use scoped::{scope, spawn_scoped};
     pub(crate) mod thread {
         pub(crate) use loom::thread::{Builder, JoinHandle, current};
@@ -206,7 +207,13 @@ mod imp {
     /// loom's lock behind the interface that the production one has.
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
-    pub(crate) type MutexGuard<'a, T> = loom::sync::MutexGuard<'a, T>;
+
+    /// Knows its lock, so that a wait without a sleep can let it go and take it again.
+    #[derive(Debug)]
+    pub(crate) struct MutexGuard<'a, T> {
+        guard: loom::sync::MutexGuard<'a, T>,
+        lock: &'a Mutex<T>,
+    }
 
     impl<T> Mutex<T> {
         pub(crate) fn new(value: T) -> Self {
@@ -214,9 +221,38 @@ mod imp {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            self.0
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
+            self.guard(self.0.lock())
+        }
+
+        fn guard<'a>(
+            &'a self,
+            locked: std::sync::LockResult<loom::sync::MutexGuard<'a, T>>,
+        ) -> MutexGuard<'a, T> {
+            let guard = locked.unwrap_or_else(|poisoned| poisoned.into_inner());
+            MutexGuard { guard, lock: self }
+        }
+    }
+
+    impl<'a, T> MutexGuard<'a, T> {
+        /// Lets go of the lock, lets others go first, and takes it again.
+        fn step_aside(self) -> Self {
+            let lock = self.lock;
+            drop(self);
+            loom::thread::yield_now();
+            lock.lock()
+        }
+    }
+
+    impl<T> std::ops::Deref for MutexGuard<'_, T> {
+        type Target = T;
+        fn deref(&self) -> &T {
+            &self.guard
+        }
+    }
+
+    impl<T> std::ops::DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            &mut self.guard
         }
     }
 
@@ -232,12 +268,10 @@ mod imp {
         /// model asked for spurious returns ([`model::spurious`]).
         pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
             if model::take_spurious() {
-                loom::thread::yield_now();
-                return guard;
+                return guard.step_aside();
             }
-            self.0
-                .wait(guard)
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
+            let lock = guard.lock;
+            lock.guard(self.0.wait(guard.guard))
         }
 
         /// Time is the model's: the wait times out at once while scripted ticks are left, and is untimed after.
@@ -247,8 +281,7 @@ mod imp {
             _deadline: Instant,
         ) -> (MutexGuard<'a, T>, bool) {
             if model::take_tick() {
-                loom::thread::yield_now();
-                return (guard, true);
+                return (guard.step_aside(), true);
             }
             (self.wait(guard), false)
         }

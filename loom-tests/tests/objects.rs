@@ -336,6 +336,14 @@ fn an_event_of_a_former_tenant_is_not_the_next_ones() {
 }
 
 #[test]
+fn mutant_a_close_asks_nobody() {
+    kills(
+        "close-asks-nobody",
+        "nothing_goes_back_to_wait_on_what_is_closed",
+    );
+}
+
+#[test]
 fn mutant_an_event_is_anybodys() {
     kills(
         "event-of-any-generation",

@@ -248,7 +248,9 @@ impl<D: Demux> Readiness<D> {
             out.push_back(unsafe { operation::complete(cell, raw) });
         }
         // The operation may be over already, and its cell another's, before its direction is let go: hence the generation.
-        if let Some((current, generation)) = direction.current {
+        if let Some((current, generation)) =
+            direction.current.filter(|_| !mutant("close-asks-nobody"))
+        {
             header(current).request_cancel(generation, phase::CANCEL);
         }
         Some(direction.current.is_some())

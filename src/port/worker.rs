@@ -16,7 +16,7 @@ use crate::cell::Home;
 use crate::completion::{Attempt, Completion};
 use crate::local::Local;
 use crate::queue::List;
-use crate::sync::mutant;
+use crate::sync::{mutant, yield_now};
 
 /// How long a call to the loop goes on.
 #[derive(Clone, Copy)]
@@ -326,9 +326,13 @@ impl Shift<'_> {
             // It was searching already, and counts once.
             self.inner.sleep.gave_up();
         }
-        if self.inner.is_stopped() || (notified && self.inner.pool.somebody_is_alone()) {
+        let for_another = notified && self.inner.pool.somebody_is_alone();
+        if self.inner.is_stopped() || for_another {
             // The bell wakes one; whoever is woken for the end, or in place of another, wakes the next.
             self.inner.sleep.pass_on(&*self.inner.backend);
+        }
+        if for_another {
+            yield_now(); // Or this one, sitting again at once, hears it once more.
         }
     }
 

@@ -1,0 +1,308 @@
+//! The whole proactor: threads in the background, restart, shutdown, drop, and waiting for one output.
+#![cfg(proactor_loom)]
+
+use loom::thread;
+use loom_tests::{Once, Seen, Wait, join, kills, model, model_at, port, workers};
+use proactor::Strategy;
+use proactor::model::{spurious, ticks};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Tells when it is dropped.
+struct Tell(Once<&'static str>, &'static str);
+
+impl Tell {
+    /// How a call that holds this ended: `run` from within, else dropped uncalled.
+    fn new(once: &Once<&'static str>) -> Self {
+        Self(once.clone(), "dropped")
+    }
+
+    fn run(mut self) {
+        self.1 = "run";
+    }
+}
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        self.0.happen(self.1);
+    }
+}
+
+/// A worker in the background is late for a stop: it is restarted before the worker has seen that.
+fn restart_against_late_worker(seen: &Seen) {
+    spurious(1);
+    let proactor = port(Strategy::LeaderFollowers, 1, 2, 0).proactor();
+    proactor.start().expect("threads");
+    proactor.stop();
+    proactor.restart();
+    let done = Wait::default();
+    proactor.post({
+        let done = done.clone();
+        move || done.happen()
+    });
+    done.wait();
+    drop(proactor);
+    seen.saw("it came back");
+}
+
+#[test]
+fn a_worker_that_is_late_for_a_stop_runs_after_the_restart() {
+    model(
+        "a_worker_that_is_late_for_a_stop_runs_after_the_restart",
+        &["it came back"],
+        restart_against_late_worker,
+    );
+}
+
+#[test]
+fn mutant_a_restart_calls_nobody() {
+    kills(
+        "restart-calls-nobody",
+        "a_worker_that_is_late_for_a_stop_runs_after_the_restart",
+    );
+}
+
+/// `run` starts a thread for the second place; a handler polls nested, and then waits for what the nested handler left behind.
+fn nested_poll(seen: &Seen) {
+    let proactor = Arc::new(port(Strategy::LeaderFollowers, 2, 2, 0).proactor());
+    let done = Wait::default();
+    let nested = Once::default();
+    proactor.post({
+        let (proactor, done, nested) = (Arc::clone(&proactor), done.clone(), nested.clone());
+        move || {
+            nested.happen(proactor.poll_one());
+            done.wait();
+        }
+    });
+    proactor.post({
+        let port = proactor.port().clone();
+        move || port.defer(move || done.happen())
+    });
+    proactor.run();
+    seen.saw(match nested.how() {
+        0 => "the other ran it",
+        _ => "nested",
+    });
+    assert_eq!(proactor.port().outstanding(), 0);
+}
+
+#[test]
+fn a_nested_poll_leaves_nothing_behind() {
+    model(
+        "a_nested_poll_leaves_nothing_behind",
+        &["the other ran it", "nested"],
+        nested_poll,
+    );
+}
+
+#[test]
+fn mutant_a_nested_poll_keeps_its_turn() {
+    kills(
+        "leave-keeps-its-turn",
+        "a_nested_poll_leaves_nothing_behind",
+    );
+}
+
+/// A shutdown whose deadline has passed meets data that arrive, and a worker that attempts. The operation's memory outlives the
+/// attempt (`Move::finish` touches it, as the kernel does), and its handler learns how it ended.
+fn shutdown_against_data(seen: &Seen) {
+    let model = port(Strategy::LeaderFollowers, 1, 2, 1);
+    let proactor = model.proactor();
+    let object = model.open(0);
+    let (read, posted) = (Once::default(), Once::default());
+    object.take(1, {
+        let read = read.clone();
+        move |result| read.happen(result.is_ok())
+    });
+    proactor.start().expect("threads");
+    proactor.post({
+        let tell = Tell::new(&posted);
+        move || tell.run()
+    });
+    let data = {
+        let model = model.clone();
+        thread::spawn(move || model.arrive(0, 1))
+    };
+    let report = proactor.shutdown(Instant::now());
+    data.join().expect("they arrive");
+    assert_eq!(report.left, 0, "something was left");
+    assert_eq!(posted.how(), "run");
+    seen.saw(if read.how() { "done" } else { "cancelled" });
+    drop(object);
+    assert_eq!(model.closed(), [0]);
+}
+
+#[test]
+fn a_shutdown_gives_every_operation_its_handler() {
+    model(
+        "a_shutdown_gives_every_operation_its_handler",
+        &["done", "cancelled"],
+        shutdown_against_data,
+    );
+}
+
+#[test]
+fn mutant_a_shutdown_leaves_at_once() {
+    kills(
+        "shutdown-leaves-at-once",
+        "a_shutdown_gives_every_operation_its_handler",
+    );
+}
+
+/// A handler drops the proactor while another thread of it works, or sleeps. What is left is dropped uncalled, once.
+fn drop_in_handler(seen: &Seen, workers: usize) {
+    let proactor = port(Strategy::LeaderFollowers, workers, 2, 0).proactor();
+    proactor.start().expect("threads");
+    let (first, second) = (Once::default(), Once::default());
+    let (gone, left) = (Wait::default(), Tell::new(&second));
+    let port = proactor.port().clone();
+    port.post({
+        let (tell, gone) = (Tell::new(&first), gone.clone());
+        move || {
+            drop(proactor);
+            tell.run();
+            gone.happen();
+        }
+    });
+    port.post(move || left.run());
+    gone.wait();
+    assert_eq!(first.how(), "run");
+    drop(port);
+    seen.saw("gone");
+}
+
+#[test]
+fn a_handler_may_drop_the_proactor() {
+    model("a_handler_may_drop_the_proactor", &["gone"], |seen| {
+        drop_in_handler(seen, 1);
+    });
+}
+
+#[test]
+fn a_handler_may_drop_the_proactor_of_two() {
+    model_at(
+        1,
+        "a_handler_may_drop_the_proactor_of_two",
+        &["gone"],
+        |seen| {
+            drop_in_handler(seen, 2);
+        },
+    );
+}
+
+#[test]
+fn mutant_a_proactor_joins_itself() {
+    kills("drop-joins-itself", "a_handler_may_drop_the_proactor");
+}
+
+/// A call is posted, and an operation submitted, while the proactor is dropped: each is dropped uncalled then, not when the last
+/// clone of the port goes.
+fn submit_against_drop(seen: &Seen) {
+    let model = port(Strategy::LeaderFollowers, 1, 2, 1);
+    let proactor = model.proactor();
+    let object = model.open(0);
+    let (posted, read) = (Once::default(), Once::default());
+    let poster = {
+        let (model, post, take) = (model.clone(), Tell::new(&posted), Tell::new(&read));
+        thread::spawn(move || {
+            model.port.post(move || post.run());
+            object.take(1, move |_| take.run());
+            object
+        })
+    };
+    drop(proactor);
+    let object = poster.join().expect("it posts");
+    assert_eq!((posted.how(), read.how()), ("dropped", "dropped"));
+    seen.saw("dropped");
+    drop(object);
+}
+
+#[test]
+fn what_is_submitted_during_the_drop_is_dropped() {
+    model(
+        "what_is_submitted_during_the_drop_is_dropped",
+        &["dropped"],
+        submit_against_drop,
+    );
+}
+
+#[test]
+fn mutant_what_is_posted_late_stays() {
+    kills(
+        "late-push-stays",
+        "what_is_submitted_during_the_drop_is_dropped",
+    );
+}
+
+/// A thread waits for an output, alone at first; then a newcomer may take its event and deliver its output.
+fn wait_against_newcomer(seen: &Seen) {
+    ticks(usize::MAX);
+    let port = port(Strategy::LeaderFollowers, 2, 2, 1);
+    port.enter();
+    let object = port.open(0);
+    let others = workers(&port, 1);
+    let data = {
+        let port = port.clone();
+        thread::spawn(move || port.arrive(0, 1))
+    };
+    assert_eq!(object.taking(1).wait().expect("a unit"), 1);
+    data.join().expect("they arrive");
+    port.cross_off();
+    seen.saw(match join(others) {
+        1 => "delivered by the other",
+        _ => "found alone",
+    });
+    drop(object);
+}
+
+#[test]
+fn a_waiter_that_is_no_longer_alone_is_told() {
+    model(
+        "a_waiter_that_is_no_longer_alone_is_told",
+        &["delivered by the other", "found alone"],
+        wait_against_newcomer,
+    );
+}
+
+#[test]
+fn mutant_a_newcomer_keeps_quiet() {
+    kills(
+        "newcomer-keeps-quiet",
+        "a_waiter_that_is_no_longer_alone_is_told",
+    );
+}
+
+/// A thread waits for an output while the only place is another worker's: as a guest, until that one delivers or leaves.
+fn wait_as_guest(seen: &Seen) {
+    spurious(1);
+    ticks(usize::MAX);
+    let port = port(Strategy::LeaderFollowers, 1, 2, 1);
+    port.enter();
+    let object = port.open(0);
+    let other = workers(&port, 1);
+    port.arrive(0, 1);
+    assert_eq!(object.taking(1).wait().expect("a unit"), 1);
+    port.cross_off();
+    seen.saw(match join(other) {
+        0 => "found here",
+        _ => "found there",
+    });
+    drop(object);
+}
+
+#[test]
+fn an_output_that_another_delivers_is_seen() {
+    model(
+        "an_output_that_another_delivers_is_seen",
+        &["found here", "found there"],
+        wait_as_guest,
+    );
+}
+
+#[test]
+fn mutant_an_output_calls_nobody() {
+    kills(
+        "output-calls-nobody",
+        "an_output_that_another_delivers_is_seen",
+    );
+}
