@@ -10,7 +10,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
@@ -116,22 +116,30 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let shown = in_order("posts", |proactor, key, log| {
-        proactor.port().post_keyed(key, log);
-        Ok(())
-    })
-    .and_then(|()| in_order("reads", read_one))
-    .and_then(|()| in_order("timers", sleep_one))
-    .and_then(|()| starves_nobody())
-    .and_then(|()| wakes_up(options.threads.into()))
-    .and_then(|()| serve(options.threads.into()));
-    match shown {
+    match show(options.threads.into()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("custom_dispatcher: {failure}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn show(threads: usize) -> Result<(), Failure> {
+    in_order("posts", |proactor, key, log| {
+        proactor.port().post_keyed(key, log);
+        Ok(())
+    })?;
+    in_order("reads", read_one)?;
+    let at = Instant::now(); // one for all, so that they are due together
+    in_order("timers", |proactor, key, log| {
+        let nap = proactor.sleep_until(at).key(key);
+        nap.then(move |slept| slept.map(|()| log()).unwrap_or_default());
+        Ok(())
+    })?;
+    starves_nobody()?;
+    wakes_up(threads)?;
+    serve(threads)
 }
 
 fn proactor(threads: usize) -> Result<Proactor, Failure> {
@@ -157,8 +165,8 @@ where
     let ran = locked(&ran).clone();
     let mut wanted = numbered.clone();
     wanted.sort_by_key(|&(key, _)| Reverse(key)); // stable: first come, first served
-    println!("{what:<7} begun {}", list(&numbered));
-    println!("{what:<7} run   {}", list(&ran));
+    say(&format!("{what:<7} begun {}", list(&numbered)));
+    say(&format!("{what:<7} run   {}", list(&ran)));
     if ran != wanted {
         return Err(format!("{what} were to run as {}", list(&wanted)).into());
     }
@@ -190,17 +198,6 @@ fn read_one(proactor: &Proactor, key: u64, log: Box<dyn FnOnce() + Send>) -> Res
     Ok(())
 }
 
-/// A timer that is due by the time that anything runs.
-fn sleep_one(proactor: &Proactor, key: u64, log: Box<dyn FnOnce() + Send>) -> Result<(), Failure> {
-    let nap = proactor.sleep_until(Instant::now());
-    nap.key(key).then(move |slept| {
-        if slept.is_ok() {
-            log();
-        }
-    });
-    Ok(())
-}
-
 /// A call with key 0 runs beside a chain of calls with key 9 that goes on until it has.
 fn starves_nobody() -> Result<(), Failure> {
     fn chain(port: CompletionPort, low: Arc<AtomicBool>, length: Arc<AtomicUsize>) {
@@ -218,7 +215,9 @@ fn starves_nobody() -> Result<(), Failure> {
     port.post_keyed(0, move || ran.store(true, Ordering::Relaxed));
     proactor.run();
     let before = length.load(Ordering::Relaxed);
-    println!("starvation: key 0 ran beside an endless chain with key 9, which had {before} turns");
+    say(&format!(
+        "starvation: key 0 ran beside an endless chain with key 9, which had {before} turns"
+    ));
     match before {
         ..=OLDEST_EVERY => Ok(()),
         _ => Err(format!("key 0 was to run within {OLDEST_EVERY} turns").into()),
@@ -235,7 +234,9 @@ fn wakes_up(threads: usize) -> Result<(), Failure> {
         over.recv_timeout(LIMIT)
             .map_err(|_| "nobody woke up for a call, or it was lost")?;
     }
-    println!("wake-ups: {WAKE_UPS} calls from outside found an idle pool of {threads}");
+    say(&format!(
+        "wake-ups: {WAKE_UPS} calls from outside found an idle pool of {threads}"
+    ));
     Ok(())
 }
 
@@ -283,11 +284,11 @@ fn serve(threads: usize) -> Result<(), Failure> {
     let handlers = proactor.run();
     let [echoed, fired] = [&tally.echoed, &tally.fired].map(|count| count.load(Ordering::Relaxed));
     let took_part = locked(&tally.threads).len();
-    println!(
+    say(&format!(
         "served: {echoed} of {} messages echoed to {CLIENTS} clients, {fired} of {TIMERS} timers fired, \
          {handlers} handlers by {took_part} of {threads} threads",
         CLIENTS * ROUNDS
-    );
+    ));
     if (echoed, fired) != (CLIENTS * ROUNDS, TIMERS) {
         return Err("not everything was served".into());
     }
@@ -346,4 +347,10 @@ fn ask(stream: TcpStream, number: usize, rounds: usize, tally: Arc<Tally>) {
 /// Also after a handler's panic, which `run` passes on by itself.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says it at once; whoever closed stdout does not want to know.
+fn say(line: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
