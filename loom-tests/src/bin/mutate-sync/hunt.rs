@@ -1,5 +1,6 @@
 //! Runs the models against the mutants: those that reach the step, the likeliest killer first.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,8 +11,27 @@ use crate::Fault;
 use crate::edits::Mutant;
 use crate::models::{self, Attempt, Baseline, Bound, Ending, Model};
 use crate::progress::Progress;
-use crate::store::{Store, Verdict};
+use crate::store::{Run, Store};
 use crate::tree::Bench;
+
+/// What became of a mutant.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Verdict {
+    Killed {
+        model: String,
+        bound: Bound,
+        /// What the model said.
+        how: String,
+    },
+    Survived {
+        /// The models.
+        tried: Vec<String>,
+        /// And those that took too long, with their bound.
+        undecided: Vec<String>,
+    },
+    /// No model takes the step.
+    Unreached,
+}
 
 /// A model, at a bound, and what it does when nothing is wrong.
 struct Way {
@@ -62,11 +82,11 @@ fn in_parallel(
 /// A model unmutated, at one preemption and, unless that is the same, at its own bound.
 fn known_or_run(model: &Model, store: &Store, paths: (&Path, &Path)) -> Result<Vec<Way>, Fault> {
     let run = |bound| {
-        let baseline = match store.baseline(&model.name, bound) {
+        let baseline = match store.baseline(model, bound) {
             Some(known) => known,
             None => {
                 let baseline = Baseline::of(model, bound, paths.0, paths.1)?;
-                store.add_baseline(&model.name, bound, &baseline)?;
+                store.add_baseline(model, bound, &baseline)?;
                 baseline
             }
         };
@@ -104,7 +124,7 @@ impl<'a> Hunt<'a> {
             ways.lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .extend(ways_of);
-            progress.end(&format!("{} passes", model.name));
+            progress.step(&format!("{} passes", model.name));
             Ok(())
         })?;
         progress.clear();
@@ -119,72 +139,56 @@ impl<'a> Hunt<'a> {
         })
     }
 
-    /// Finds out about each of `mutants`; the verdicts are in the store then. `is_listed` are expected to live, which takes
-    /// longest, so they come first.
+    /// Finds out about each of `mutants`, by identity. Those that are `is_listed` are expected to live, which takes longest, so
+    /// they come first.
     pub(crate) fn run(
         &self,
         mutants: &[&Mutant],
         is_listed: impl Fn(&Mutant) -> bool,
-    ) -> Result<(), Fault> {
-        let unknown = |mutant: &&&Mutant| match self.store.verdict(&mutant.identity) {
-            Some(Verdict::Survived { undecided, .. }) => !undecided.is_empty(),
-            known => known.is_none(),
-        };
-        let mut mutants: Vec<_> = mutants.iter().filter(unknown).copied().collect();
+    ) -> Result<HashMap<String, Verdict>, Fault> {
+        let mut mutants = mutants.to_vec();
         mutants.sort_by_key(|mutant| !is_listed(mutant));
+        let verdicts = Mutex::new(HashMap::new());
         let progress = Progress::new(mutants.len(), "mutants");
         in_parallel(self.jobs, mutants.len(), |thread, at| {
             let mutant = mutants[at];
             progress.begin(thread, &mutant.identity);
             let verdict = self.try_on(mutant, thread, false)?;
-            self.store.add_verdict(&mutant.identity, &verdict)?;
-            progress.count(&verdict);
-            progress.end(&format!(
-                "{} {}",
-                crate::report::word(&verdict),
-                mutant.identity
-            ));
+            progress.end(&verdict, &mutant.identity);
+            let mut verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+            verdicts.insert(mutant.identity.clone(), verdict);
             Ok(())
         })?;
         progress.clear();
-        Ok(())
+        Ok(verdicts
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Tries the models on a mutant, on the thread of that number; what they say is shown, if it is to be.
+    /// Tries the models on a mutant, on the thread of that number. What they say is shown, if it is to be: then nothing that is
+    /// known is believed.
     pub(crate) fn try_on(
         &self,
         mutant: &Mutant,
         thread: usize,
         show: bool,
     ) -> Result<Verdict, Fault> {
-        let log = self.bench.log(thread);
         let (mut tried, mut undecided) = (Vec::new(), Vec::new());
         for at in self.order(mutant) {
             let way = &self.ways[at];
             let name = &way.model.name;
-            let attempt = Attempt {
-                model: &way.model,
-                bound: way.bound,
-                mutant: Some(mutant.number),
-                notes: None,
-                limit: way.baseline.limit(),
-                log: &log,
+            let known = self.known(mutant, way).filter(|_| !show);
+            let run = match known {
+                Some(known) => known,
+                None => self.attempt(mutant, way, thread, show)?,
             };
-            let (ending, _) = attempt.run()?;
-            if show {
-                println!(
-                    "--- {name} at {}: {ending:?}\n{}",
-                    way.bound,
-                    models::said(&log)?
-                );
-            }
-            match ending {
+            match run.ending {
                 Ending::Failed => {
                     self.note_kill(mutant, at);
                     return Ok(Verdict::Killed {
                         model: name.clone(),
                         bound: way.bound,
-                        how: models::complaint(&models::said(&log)?),
+                        how: run.how,
                     });
                 }
                 Ending::Undecided => undecided.push(format!("{name} at {}", way.bound)),
@@ -201,18 +205,50 @@ impl<'a> Hunt<'a> {
         })
     }
 
+    fn known(&self, mutant: &Mutant, way: &Way) -> Option<Run> {
+        self.store.run(&way.model, way.bound, &mutant.identity)
+    }
+
+    fn attempt(&self, mutant: &Mutant, way: &Way, thread: usize, show: bool) -> Result<Run, Fault> {
+        let log = self.bench.log(thread);
+        let attempt = Attempt {
+            model: &way.model,
+            bound: way.bound,
+            mutant: Some(mutant.number),
+            notes: None,
+            limit: way.baseline.limit(),
+            log: &log,
+        };
+        let (ending, _) = attempt.run()?;
+        let said = models::said(&log)?;
+        if show {
+            println!(
+                "--- {} at {}: {ending:?}\n{said}",
+                way.model.name, way.bound
+            );
+        }
+        let how = match ending {
+            Ending::Failed => models::complaint(&said),
+            Ending::Passed | Ending::Undecided => String::new(),
+        };
+        let run = Run { ending, how };
+        self.store
+            .add_run(&way.model, way.bound, &mutant.identity, &run)?;
+        Ok(run)
+    }
+
     fn note_kill(&self, mutant: &Mutant, way: usize) {
         let mut kills = self.kills.lock().unwrap_or_else(PoisonError::into_inner);
         *kills.entry((mutant.scope.clone(), way)).or_default() += 1;
     }
 
-    /// The ways that reach the mutant's step: what killed it in an earlier tree; then what killed most of its siblings, within
-    /// a bound; then the fastest.
+    /// The ways that reach the mutant's step: what is known to kill it, and what killed it in an earlier binary; then, within a
+    /// bound, what killed most of its siblings, and the fastest.
     fn order(&self, mutant: &Mutant) -> Vec<usize> {
-        let hint = self.store.hint(&mutant.identity);
-        let is_hinted = |way: &Way| {
-            hint.as_ref()
-                .is_some_and(|(model, bound)| *model == way.model.name && *bound == way.bound)
+        let killer = self.store.killer(&mutant.identity);
+        let has_killed = |way: &Way| {
+            let by = killer.as_ref();
+            by.is_some_and(|(model, bound)| *model == way.model.name && *bound == way.bound)
         };
         let kills = self.kills.lock().unwrap_or_else(PoisonError::into_inner);
         let kills_of = |at| kills.get(&(mutant.scope.clone(), at)).copied().unwrap_or(0);
@@ -220,7 +256,9 @@ impl<'a> Hunt<'a> {
         let mut order: Vec<_> = (0..self.ways.len()).filter(reaches).collect();
         order.sort_by_key(|&at| {
             let way = &self.ways[at];
-            (!is_hinted(way), way.bound, std::cmp::Reverse(kills_of(at)))
+            let known = self.known(mutant, way);
+            let kills = known.is_some_and(|run| run.ending == Ending::Failed);
+            (!kills, !has_killed(way), way.bound, Reverse(kills_of(at)))
         });
         order
     }

@@ -31,11 +31,11 @@ use clap::Parser;
 
 use crate::edits::Mutant;
 use crate::equivalent::{Equivalent, LIST};
-use crate::hunt::Hunt;
+use crate::hunt::{Hunt, Verdict};
 use crate::models::Model;
 use crate::report::Report;
 use crate::select::{Selection, Shard};
-use crate::store::{Store, Verdict};
+use crate::store::Store;
 use crate::tree::{Bench, Instrumented, Workshop};
 
 /// What keeps the tool from going on, in words for whoever called it.
@@ -55,8 +55,9 @@ impl Fault {
 /// that reach the step, at one preemption and at their own bound. A mutant that no model kills is a survivor, unless
 /// loom-tests/equivalent-mutants.txt has it with the argument why no test can tell.
 ///
-/// A run that is interrupted goes on where it was, until a source, a model or Cargo.lock changes. The exit code is 0 if all is well,
-/// 1 if a mutant survived or the list is wrong, 2 if the command line is.
+/// A run that is interrupted goes on where it was. What is known of a mutant and a model holds until the test binary changes: with
+/// any source, with its own file, with Cargo.lock. The exit code is 0 if all is well, 1 if a mutant survived or the list is wrong,
+/// 2 if the command line is.
 #[derive(Debug, Parser)]
 #[command(name = "mutate-sync", bin_name = "cargo mutate-sync")]
 struct Options {
@@ -141,14 +142,13 @@ fn run(options: &Options) -> Result<ExitCode, Fault> {
     let is_listed = |mutant: &Mutant| list.has(&mutant.identity);
     let mut to_run = mutants.clone();
     to_run.retain(|mutant| !(options.skip_listed && is_listed(mutant)));
-    built.hunt(jobs(options))?.run(&to_run, is_listed)?;
+    let verdicts = built.hunt(jobs(options))?.run(&to_run, is_listed)?;
     let present = report::identities(&instrumented.scan.mutants);
     let report = Report {
         mutants: &mutants,
-        store: &built.store,
+        verdicts,
         stale: list.stale(&present, |file| selection.looks_at(file)),
         list: &list,
-        skip_listed: options.skip_listed,
         took: began.elapsed(),
     };
     Ok(ExitCode::from(u8::from(!report.print())))
@@ -165,10 +165,10 @@ impl Built {
     /// Copies the instrumented tree, builds the models, and opens what is known of them.
     fn new(root: &Path, instrumented: &Instrumented, fresh: bool) -> Result<Self, Fault> {
         let workshop = Workshop::new(root)?;
-        let digest = workshop.copy(instrumented)?;
+        workshop.copy(instrumented)?;
         let bench = Bench::new(&workshop)?;
         let models = models::list(&workshop.build(&bench)?)?;
-        let store = Store::open(&workshop.folder.join("results.jsonl"), digest, fresh)?;
+        let store = Store::open(&workshop.folder.join("results.jsonl"), fresh)?;
         Ok(Self {
             models,
             store,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -16,6 +17,8 @@ use crate::tree::{MUTANT, REACHED};
 pub(crate) struct Model {
     /// Binary and test.
     pub(crate) name: String,
+    /// Of the binary.
+    pub(crate) digest: String,
     executable: PathBuf,
     test: String,
 }
@@ -67,10 +70,15 @@ pub(crate) fn list(binaries: &[(String, PathBuf)]) -> Result<Vec<Model>, Fault> 
             .arg("--list")
             .output()
             .map_err(|e| Fault::of(executable.display(), e))?;
+        let bytes = fs::read(executable).map_err(|e| Fault::of(executable.display(), e))?;
+        let mut digest = DefaultHasher::new();
+        bytes.hash(&mut digest);
+        let digest = format!("{:016x}", digest.finish());
         let text = String::from_utf8_lossy(&output.stdout);
         let tests = text.lines().filter_map(|line| line.strip_suffix(": test"));
         models.extend(tests.filter(|test| !is_hand_made(test)).map(|test| Model {
             name: format!("{binary}::{test}"),
+            digest: digest.clone(),
             executable: executable.clone(),
             test: test.to_owned(),
         }));

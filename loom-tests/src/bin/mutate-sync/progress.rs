@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::store::Verdict;
+use crate::hunt::Verdict;
 
 pub(crate) struct Progress {
     bar: ProgressBar,
@@ -55,15 +55,19 @@ impl Progress {
         ));
     }
 
-    pub(crate) fn count(&self, verdict: &Verdict) {
-        let counter = match verdict {
-            Verdict::Killed { .. } => &self.killed,
-            _ => &self.survived,
+    /// A mutant is done with.
+    pub(crate) fn end(&self, verdict: &Verdict, mutant: &str) {
+        let (counter, word) = match verdict {
+            Verdict::Killed { .. } => (&self.killed, "killed"),
+            Verdict::Survived { .. } => (&self.survived, "SURVIVED"),
+            Verdict::Unreached => (&self.survived, "UNREACHED"),
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        self.step(&format!("{word} {mutant}"));
     }
 
-    pub(crate) fn end(&self, said: &str) {
+    /// One of however many is done with.
+    pub(crate) fn step(&self, said: &str) {
         self.bar.inc(1);
         if self.plain {
             let (done, of) = (self.bar.position(), self.bar.length().unwrap_or(0));

@@ -1,21 +1,12 @@
 //! What a run has found, in words.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::edits::{Mutant, Skipped};
 use crate::equivalent::{Equivalent, LIST};
-use crate::store::{Store, Verdict};
-
-/// One word for a line of progress.
-pub(crate) fn word(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::Killed { .. } => "killed",
-        Verdict::Survived { .. } => "SURVIVED",
-        Verdict::Unreached => "UNREACHED",
-    }
-}
+use crate::hunt::Verdict;
 
 /// Everything that a scan found.
 pub(crate) fn listing(mutants: &[&Mutant], skipped: &[&Skipped], list: &Equivalent) -> String {
@@ -89,12 +80,11 @@ pub(crate) fn describe(mutant: &Mutant, verdict: &Verdict) -> String {
 /// The whole of a run.
 pub(crate) struct Report<'a> {
     pub(crate) mutants: &'a [&'a Mutant],
-    pub(crate) store: &'a Store,
+    /// By identity, of those that were run; the others are on the list.
+    pub(crate) verdicts: HashMap<String, Verdict>,
     pub(crate) list: &'a Equivalent,
     /// Entries of the list that are no mutant's.
     pub(crate) stale: Vec<String>,
-    /// Whether those on the list were not run.
-    pub(crate) skip_listed: bool,
     pub(crate) took: Duration,
 }
 
@@ -106,11 +96,7 @@ impl Report<'_> {
         faults.extend(self.stale.iter().cloned());
         for mutant in self.mutants {
             let listed = self.list.has(&mutant.identity);
-            if listed && self.skip_listed {
-                equivalent += 1;
-                continue;
-            }
-            match (self.store.verdict(&mutant.identity), listed) {
+            match (self.verdicts.get(&mutant.identity), listed) {
                 (Some(Verdict::Killed { model, bound, .. }), _) => {
                     killed += 1;
                     if listed {
@@ -120,12 +106,11 @@ impl Report<'_> {
                         ));
                     }
                 }
-                (Some(_), true) => equivalent += 1,
+                (None, _) | (Some(_), true) => equivalent += 1,
                 (Some(verdict), false) => {
                     survived += 1;
-                    println!("SURVIVED {}", describe(mutant, &verdict));
+                    println!("SURVIVED {}", describe(mutant, verdict));
                 }
-                (None, _) => faults.push(format!("nothing is known of {}", mutant.identity)),
             }
         }
         for fault in &faults {

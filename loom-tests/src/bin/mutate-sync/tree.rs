@@ -1,7 +1,6 @@
 //! A copy of the workspace in which every mutant sleeps, and the models built from it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::time::Duration;
@@ -59,12 +58,11 @@ impl Workshop {
         self.folder.join("tree")
     }
 
-    /// Makes the tree what the workspace is now, but instrumented; a digest of what the models' outcome depends on. Files that
-    /// have not changed are not touched, so that cargo builds no more than it must.
-    pub(crate) fn copy(&self, instrumented: &Instrumented) -> Result<String, Fault> {
+    /// Makes the tree what the workspace is now, but instrumented. Files that have not changed are not touched, so that cargo
+    /// builds no more than it must.
+    pub(crate) fn copy(&self, instrumented: &Instrumented) -> Result<(), Fault> {
         let mut paths = BTreeSet::new();
         list(&self.root, Path::new(""), &mut paths)?;
-        let mut digest = DefaultHasher::new();
         for path in &paths {
             let name = path.display().to_string().replace('\\', "/");
             let text = match instrumented.texts.get(&name) {
@@ -78,9 +76,6 @@ impl Workshop {
                     bytes
                 }
             };
-            if matters(&name) {
-                (name, &text).hash(&mut digest);
-            }
             write_if_changed(&self.tree().join(path), &text)?;
         }
         let mut present = BTreeSet::new();
@@ -89,7 +84,7 @@ impl Workshop {
             let path = self.tree().join(stale);
             fs::remove_file(&path).map_err(|e| Fault::of(path.display(), e))?;
         }
-        Ok(format!("{:016x}", digest.finish()))
+        Ok(())
     }
 
     /// Builds the models; each test binary by its name, in `bench`, where no later build replaces it. Flags in the environment
@@ -176,14 +171,6 @@ fn runtime(count: usize) -> String {
         .replace("@COUNT@", &count.to_string())
         .replace("@MUTANT@", MUTANT)
         .replace("@REACHED@", REACHED)
-}
-
-/// Whether the models' outcome depends on the file.
-fn matters(name: &str) -> bool {
-    ["Cargo.lock", "Cargo.toml", "loom-tests/src/lib.rs"].contains(&name)
-        || ["src/", "loom-tests/tests/"]
-            .iter()
-            .any(|folder| name.starts_with(folder))
 }
 
 /// A test binary, if a line of cargo's messages speaks of one.
