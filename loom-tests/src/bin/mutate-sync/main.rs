@@ -40,11 +40,15 @@ use crate::tree::{Bench, Instrumented, Workshop};
 
 /// What keeps the tool from going on, in words for whoever called it.
 #[derive(Debug)]
-struct Fault(String);
+enum Fault {
+    /// The command line asks for what is not there.
+    Usage(String),
+    Other(String),
+}
 
 impl Fault {
     fn of(what: impl fmt::Display, error: impl fmt::Display) -> Self {
-        Self(format!("{what}: {error}"))
+        Self::Other(format!("{what}: {error}"))
     }
 }
 
@@ -88,14 +92,14 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    match run(&options) {
-        Ok(code) => code,
-        Err(Fault(what)) => {
-            eprintln!("error: {what}");
-            ExitCode::FAILURE
-        }
-    }
+    let (what, code) = match run(&Options::parse()) {
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => return ExitCode::FAILURE,
+        Err(Fault::Usage(what)) => (what, ExitCode::from(2)),
+        Err(Fault::Other(what)) => (what, ExitCode::FAILURE),
+    };
+    eprintln!("error: {what}");
+    code
 }
 
 /// The workspace's root: cargo says where this package stands.
@@ -105,38 +109,27 @@ fn root() -> PathBuf {
     package.parent().map_or(package.clone(), Path::to_owned)
 }
 
-fn run(options: &Options) -> Result<ExitCode, Fault> {
+/// Does what is asked; whether all is well.
+fn run(options: &Options) -> Result<bool, Fault> {
     let began = Instant::now();
     let root = root();
     let files = files::sources(&root)?;
+    let selection = Selection::new(options, &root, &files)?;
     let instrumented = tree::instrument(&files)?;
+    let mutants = selection.mutants(&instrumented.scan.mutants);
     let list = fs::read_to_string(root.join(LIST)).map_err(|e| Fault::of(LIST, e))?;
     let list = Equivalent::parse(&list);
-    let selection = match Selection::new(options, &root, &files) {
-        Ok(selection) => selection,
-        Err(Fault(what)) => {
-            eprintln!("error: {what}");
-            return Ok(ExitCode::from(2));
-        }
-    };
-    let mutants = selection.mutants(&instrumented.scan.mutants);
     if options.list {
         let skipped = selection.skipped(&instrumented.scan.skipped);
         print!("{}", report::listing(&mutants, &skipped, &list));
-        return Ok(ExitCode::SUCCESS);
+        return Ok(true);
     }
     if let Some(name) = &options.run {
-        let is_named =
-            |mutant: &&&Mutant| mutant.identity == *name || mutant.number.to_string() == *name;
-        let Some(mutant) = mutants.iter().find(is_named) else {
-            eprintln!("error: there is no mutant {name}: `cargo mutate-sync --list` has them all");
-            return Ok(ExitCode::from(2));
-        };
+        let mutant = named(&mutants, name)?;
         let built = Built::new(&root, &instrumented, options.fresh)?;
         let verdict = built.hunt(jobs(options))?.try_on(mutant, 0, true)?;
         print!("{}", report::describe(mutant, &verdict));
-        let killed = matches!(verdict, Verdict::Killed { .. });
-        return Ok(ExitCode::from(u8::from(!killed)));
+        return Ok(matches!(verdict, Verdict::Killed { .. }));
     }
     let built = Built::new(&root, &instrumented, options.fresh)?;
     let is_listed = |mutant: &Mutant| list.has(&mutant.identity);
@@ -151,7 +144,16 @@ fn run(options: &Options) -> Result<ExitCode, Fault> {
         list: &list,
         took: began.elapsed(),
     };
-    Ok(ExitCode::from(u8::from(!report.print())))
+    Ok(report.print())
+}
+
+/// The mutant of that number or identity.
+fn named<'m>(mutants: &[&'m Mutant], name: &str) -> Result<&'m Mutant, Fault> {
+    let is_named = |mutant: &&&Mutant| mutant.identity == name || mutant.number.to_string() == name;
+    mutants.iter().find(is_named).copied().ok_or_else(|| {
+        let what = format!("there is no mutant {name}: `cargo mutate-sync --list` has them all");
+        Fault::Usage(what)
+    })
 }
 
 /// The models, built with all mutants in them.

@@ -84,7 +84,9 @@ pub(crate) fn list(binaries: &[(String, PathBuf)]) -> Result<Vec<Model>, Fault> 
         }));
     }
     if models.is_empty() {
-        return Err(Fault("there is no model in loom-tests/tests".to_owned()));
+        return Err(Fault::Other(
+            "there is no model in loom-tests/tests".to_owned(),
+        ));
     }
     Ok(models)
 }
@@ -203,7 +205,7 @@ impl Baseline {
         let said = said(log)?;
         if ending != Ending::Passed || !said.contains("running 1 test") {
             let name = &model.name;
-            return Err(Fault(format!(
+            return Err(Fault::Other(format!(
                 "{said}\nthe model {name} fails at {bound} with no mutant at all: mend it, and see that `cargo loom` passes"
             )));
         }

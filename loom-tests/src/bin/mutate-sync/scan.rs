@@ -35,19 +35,12 @@ pub(crate) fn scan(file: &str, source: &str, first: usize) -> syn::Result<Scan> 
         edits: Edits::new(file, source, first),
         path: Vec::new(),
         counts: HashMap::new(),
-        role: Role::None,
+        role: None,
         constant: false,
         discarded: None,
     };
     scanner.visit_file(&syntax);
     Ok(scanner.edits.finish())
-}
-
-/// What an ordering is an argument of.
-#[derive(Clone, Debug)]
-enum Role {
-    None,
-    Of { access: Access, step: String },
 }
 
 /// A call of a function or a method that has a name.
@@ -64,7 +57,8 @@ struct Scanner<'s> {
     path: Vec<String>,
     /// How often each name was called in each function so far.
     counts: HashMap<(String, String), usize>,
-    role: Role,
+    /// What an ordering that stands here is of: the access, and its step.
+    role: Option<(Access, String)>,
     /// In a constant, where nothing can be asked at run time.
     constant: bool,
     /// Where the call begins whose value nobody uses.
@@ -89,7 +83,7 @@ impl Scanner<'_> {
         self.constant = before;
     }
 
-    fn as_role(&mut self, role: Role, walk: impl FnOnce(&mut Self)) {
+    fn as_role(&mut self, role: Option<(Access, String)>, walk: impl FnOnce(&mut Self)) {
         let before = std::mem::replace(&mut self.role, role);
         walk(self);
         self.role = before;
@@ -176,10 +170,8 @@ impl Scanner<'_> {
     }
 
     fn ordering(&mut self, path: &ExprPath, strength: Strength) {
-        let (access, step) = match self.role.clone() {
-            Role::Of { access, step } => (access, step),
-            Role::None => (Access::Unknown, self.numbered("ordering")),
-        };
+        let role = self.role.clone();
+        let (access, step) = role.unwrap_or_else(|| (Access::Unknown, self.numbered("ordering")));
         let weaker = weaker(access, strength);
         if weaker.is_empty() {
             if access == Access::Unknown && strength == Strength::SeqCst {
@@ -205,13 +197,7 @@ impl Scanner<'_> {
     fn arguments(&mut self, call: &Call<'_>, step: Option<String>) {
         let accesses = access(&call.name).unwrap_or_default();
         for (at, argument) in call.arguments.iter().enumerate() {
-            let role = match (accesses.get(at).copied().flatten(), &step) {
-                (Some(access), Some(step)) => Role::Of {
-                    access,
-                    step: step.clone(),
-                },
-                _ => Role::None,
-            };
+            let role = accesses.get(at).copied().flatten().zip(step.clone());
             self.as_role(role, |scanner| scanner.visit_expr(argument));
         }
     }
@@ -221,7 +207,7 @@ impl Scanner<'_> {
         let expressions = Punctuated::<Expr, Token![,]>::parse_terminated;
         if let Ok(arguments) = expressions.parse2(made.tokens.clone()) {
             for argument in &arguments {
-                self.as_role(Role::None, |scanner| scanner.visit_expr(argument));
+                self.as_role(None, |scanner| scanner.visit_expr(argument));
             }
         } else if let Ok(statements) = Block::parse_within.parse2(made.tokens.clone()) {
             for statement in &statements {
@@ -433,7 +419,7 @@ impl Scanner<'_> {
         };
         let step = self.call(&call_of);
         self.discarded = None;
-        self.as_role(Role::None, |scanner| scanner.visit_expr(&call.receiver));
+        self.as_role(None, |scanner| scanner.visit_expr(&call.receiver));
         self.arguments(&call_of, step);
     }
 

@@ -45,7 +45,7 @@ impl Selection {
             let matching: Vec<_> = matching.map(|file| file.path.clone()).collect();
             if matching.is_empty() {
                 let all: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
-                return Err(Fault(format!(
+                return Err(Fault::Usage(format!(
                     "the models compile no file {only}; there are\n  {}",
                     all.join("\n  ")
                 )));
@@ -104,7 +104,10 @@ fn changed(root: &Path, revision: &str) -> Result<BTreeSet<String>, Fault> {
             .map_err(|e| Fault::of("git", e))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            return Err(Fault::of("git cannot tell what changed", said.trim()));
+            return Err(Fault::Usage(format!(
+                "git cannot tell what changed: {}",
+                said.trim()
+            )));
         }
         let text = String::from_utf8_lossy(&output.stdout);
         changed.extend(text.lines().map(str::to_owned));

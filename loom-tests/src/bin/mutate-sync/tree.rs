@@ -110,7 +110,7 @@ impl Workshop {
             .output()
             .map_err(|e| Fault::of("cargo", e))?;
         if !output.status.success() {
-            return Err(Fault(format!(
+            return Err(Fault::Other(format!(
                 "the models do not build from the instrumented tree in {}",
                 self.tree().display()
             )));
