@@ -217,7 +217,8 @@ fn a_foreign_event_loop_drives_the_port_by_its_descriptor_and_deadline() {
             assert_eq!(result.unwrap(), 4);
             to.send(buf).unwrap();
         });
-        port.sleep(Duration::from_millis(4))
+        // Far enough for the wheel to look at it once before.
+        port.sleep(Duration::from_millis(150))
             .then(move |_| timer.send(*b"time").unwrap());
         let mut batch = Batch::new();
         let mut turns = 0;
@@ -256,6 +257,24 @@ fn a_foreign_event_loop_drives_the_port_by_its_descriptor_and_deadline() {
             }
         });
         assert_eq!(seen.recv_timeout(SOON).unwrap(), *b"data");
+    });
+}
+
+#[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
+#[test]
+fn a_foreign_event_loop_is_told_of_what_was_posted_before_it_came() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use std::os::fd::AsFd;
+    within("a foreign loop that comes late", || {
+        let port = CompletionPort::new().unwrap();
+        port.post(|| ());
+        let soon = Timespec {
+            tv_sec: i64::try_from(SOON.as_secs()).unwrap(),
+            tv_nsec: 0,
+        };
+        let mut asked = [PollFd::from_borrowed_fd(port.as_fd(), PollFlags::IN)];
+        assert_eq!(poll(&mut asked, Some(&soon)).unwrap(), 1);
+        serve(&port, 1);
     });
 }
 

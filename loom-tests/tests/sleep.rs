@@ -52,7 +52,6 @@ fn mutant_no_fence_before_looking_for_sleepers() {
 /// Two workers and one seat: one sits, the other parks. Two posts, and the first one's handler waits for the second one's, so
 /// both workers must come.
 fn posts_against_park(seen: &Seen, strategy: Strategy) {
-    proactor::model::spurious(1);
     let port = port(strategy, 2, 1, 0);
     port.enter();
     let done = Wait::default();

@@ -512,7 +512,7 @@ impl CompletionPort {
         self.0.home.ledger.outstanding()
     }
 
-    /// When somebody must look at the port's timers next: for a foreign event loop.
+    /// When somebody must look at the port's timers next, which may be before one expires: for a foreign event loop.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.0.timers.next_deadline()
     }
@@ -532,7 +532,9 @@ impl AsRef<CompletionPort> for CompletionPort {
 ))]
 impl std::os::fd::AsFd for CompletionPort {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.sleep.is_foreign();
+        if self.0.sleep.is_foreign() && !self.0.dispatcher.is_empty() {
+            self.0.sleep.wake_one(&*self.0.backend);
+        }
         // Both backends of this platform have one.
         match self.0.backend.as_fd() {
             Some(fd) => fd,

@@ -62,7 +62,7 @@ impl Seat<'_> {
         let waited = inner.backend.wait(&mut batch.events, &due, until);
         let woken = waited.as_ref().copied().unwrap_or_default();
         std::mem::forget(self);
-        stand(inner, woken.notified);
+        let answered = stand(inner, woken.notified);
         if woken.timer {
             inner.fire_timers(&due);
         }
@@ -76,6 +76,9 @@ impl Seat<'_> {
                 None => break,
             }
         }
+        if answered {
+            found(inner);
+        }
         waited.map(|_| batch.len)
     }
 }
@@ -86,15 +89,22 @@ impl Drop for Seat<'_> {
     }
 }
 
-/// Leaves a seat, and passes on what others rely on: a bell that was answered, a stop, an empty seat.
-fn stand(inner: &Inner, notified: bool) {
-    if inner.sleep.stand(notified) && inner.sleep.found() && !inner.dispatcher.is_empty() {
-        inner.sleep.wake_one(&*inner.backend);
-    }
+/// Leaves a seat, and passes on what others rely on: a stop, an empty seat. True if it has answered the bell: then this thread
+/// searches, until `found`.
+fn stand(inner: &Inner, notified: bool) -> bool {
+    let answered = inner.sleep.stand(notified);
     if inner.is_stopped() {
         inner.sleep.pass_on(&*inner.backend);
     }
     inner.sleep.hand_over();
+    answered
+}
+
+/// Ends a search; if it was the last, and left something, another one searches.
+fn found(inner: &Inner) {
+    if inner.sleep.found() && !inner.dispatcher.is_empty() {
+        inner.sleep.wake_one(&*inner.backend);
+    }
 }
 
 impl fmt::Debug for Seat<'_> {

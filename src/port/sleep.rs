@@ -106,9 +106,12 @@ impl Sleep {
         }
     }
 
-    /// A foreign event loop will wait on the port's descriptor.
-    pub(crate) fn is_foreign(&self) {
-        self.word.fetch_or(FOREIGN, Ordering::AcqRel);
+    /// A foreign event loop will wait on the port's descriptor; true if that is news. Then the caller looks for work that nobody
+    /// was told of.
+    pub(crate) fn is_foreign(&self) -> bool {
+        let before = self.word.fetch_or(FOREIGN, Ordering::AcqRel);
+        self.announce();
+        before & FOREIGN == 0
     }
 
     /// Whether a thread sits.

@@ -229,10 +229,11 @@ impl Timers {
         Expired { limits }
     }
 
-    /// When a thread must look here again.
+    /// When a thread must look here again: what the backend was told, which may come before the timer itself.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let tick = self.state.lock().wheel.next_tick()?;
-        self.instant(tick)
+        let state = self.state.lock();
+        state.wheel.next_tick()?;
+        state.set.and_then(|tick| self.instant(tick))
     }
 
     /// Takes out everything: timers as cancelled, limits away. What is armed from now on ends as closed.
