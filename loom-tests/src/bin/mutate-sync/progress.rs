@@ -59,8 +59,8 @@ impl Progress {
     pub(crate) fn end(&self, verdict: &Verdict, mutant: &str) {
         let (counter, word) = match verdict {
             Verdict::Killed { .. } => (&self.killed, "killed"),
-            Verdict::Survived { .. } => (&self.survived, "SURVIVED"),
-            Verdict::Unreached => (&self.survived, "UNREACHED"),
+            Verdict::Survived { .. } => (&self.survived, "survived"),
+            Verdict::Unreached => (&self.survived, "not reached"),
         };
         counter.fetch_add(1, Ordering::Relaxed);
         self.step(&format!("{word} {mutant}"));
