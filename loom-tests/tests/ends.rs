@@ -3,12 +3,12 @@
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
-use loom_tests::{Seen, join, kills, model, model_at, port, workers};
+use loom_tests::{Seen, join, kills, model, port, workers};
 use proactor::Strategy;
 
-/// Workers under a guard; a handler posts and stops. All return, and the post was run or is still there.
-fn stop_against_post(seen: &Seen, count: usize) {
-    let port = port(Strategy::LeaderFollowers, count, 1, 0);
+/// Two workers under a guard; a handler posts and stops. All return, and the post was run or is still there.
+fn stop_against_post(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 2, 1, 0);
     port.enter();
     port.port.post({
         let port = port.clone();
@@ -17,8 +17,8 @@ fn stop_against_post(seen: &Seen, count: usize) {
             port.port.stop();
         }
     });
-    let others = workers(&port, count - 1);
-    let ran = port.work() + join(others);
+    let other = workers(&port, 1);
+    let ran = port.work() + join(other);
     seen.saw(if ran == 2 {
         "run before the stop"
     } else {
@@ -29,25 +29,12 @@ fn stop_against_post(seen: &Seen, count: usize) {
     assert_eq!(port.work(), 2 - ran, "what was kept runs after a restart");
 }
 
-const STOPPED: [&str; 2] = ["run before the stop", "kept over the stop"];
-
 #[test]
 fn stop_ends_both_workers_and_loses_no_post() {
     model(
         "stop_ends_both_workers_and_loses_no_post",
-        &STOPPED,
-        |seen| stop_against_post(seen, 2),
-    );
-}
-
-#[test]
-fn stop_ends_all_three_workers_and_loses_no_post() {
-    // At two preemptions this takes minutes: `.ci/long` does.
-    model_at(
-        1,
-        "stop_ends_all_three_workers_and_loses_no_post",
-        &STOPPED,
-        |seen| stop_against_post(seen, 3),
+        &["run before the stop", "kept over the stop"],
+        stop_against_post,
     );
 }
 
@@ -114,8 +101,7 @@ fn last_work_and_four_workers(seen: &Seen) {
 #[test]
 fn the_last_work_ends_all_four_workers() {
     let outcomes = ["told while one sat", "seen by themselves"];
-    model_at(
-        1,
+    model(
         "the_last_work_ends_all_four_workers",
         &outcomes,
         last_work_and_four_workers,
