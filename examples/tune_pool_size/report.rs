@@ -118,8 +118,8 @@ impl<'a> Report<'a> {
             .max()
             .unwrap_or_default();
         self.say(&format!(
-            "medians over {}; <- recommended, ~ keeps up with the best; speed-up: over one thread of the same \
-             strategy; of the best: its share of the best cell's throughput, repeat by repeat",
+            "medians over {}; <- recommended, ~ keeps up with the best\nspeed-up: over one thread of the same strategy; \
+             of the best: share of the best cell's throughput in the same repeat",
             many(repeats, "repeat")
         ));
     }
