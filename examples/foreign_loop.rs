@@ -31,8 +31,6 @@ use signal_hook::iterator::Signals;
 /// How long to wait after an accept that failed, for want of descriptors most likely.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(10);
 const BUFFER_BYTES: usize = 4096;
-/// A deadline may come before the timer that it stands for: in between the loop looks this often, and does not spin.
-const TICK: Duration = Duration::from_millis(1);
 /// How many completions a turn runs of what its handlers finished, at most.
 const FOLLOW_UPS: usize = 64;
 
@@ -85,8 +83,6 @@ fn run(options: Options) -> Result<(), Failure> {
         console: Some(io::stdin()),
         totals: &totals,
     };
-    descriptor(&port)?; // from here on a post makes it readable
-    foreign.serve(&port)?; // and this is what came before
     say(&format!("listening on {address}"));
     while !ended.load(Ordering::Relaxed) {
         foreign.turn(&port)?;
@@ -177,7 +173,7 @@ impl Loop<'_> {
 }
 
 fn remaining(until: Instant) -> Timespec {
-    let left = until.saturating_duration_since(Instant::now()).max(TICK);
+    let left = until.saturating_duration_since(Instant::now());
     Timespec {
         tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: left.subsec_nanos().into(),

@@ -9,18 +9,20 @@
 #[path = "embed/pages.rs"]
 mod pages;
 
+#[path = "common/process.rs"]
+mod process;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
-/// What no process in this file lives longer than.
-const WATCHDOG: Duration = Duration::from_secs(60);
+use process::{WATCHDOG, Watchdog, assert_helps, assert_refused, connect, echo, example, signal};
+
 /// Whether the port has a descriptor here.
 const GUEST: bool = cfg!(all(target_os = "linux", not(polling_test_poll_backend)));
 
@@ -30,68 +32,12 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn example(name: &str) -> Command {
-    let test = std::env::current_exe().expect("the path of this test");
-    let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
-    let mut path: PathBuf = profile.join("examples").join(name);
-    path.set_extension(std::env::consts::EXE_EXTENSION);
-    assert!(
-        path.exists(),
-        "{} is missing: run `cargo build --examples` first",
-        path.display()
-    );
-    Command::new(path)
-}
-
-fn signal(child: u32, signal: &str) {
-    let mut kill = Command::new("kill");
-    let status = kill.args([signal, &child.to_string()]).status();
-    assert!(status.expect("the command kill").success(), "kill {signal}");
-}
-
-/// Kills a process that lives for too long, which ends every wait for it, and fails the test.
-struct Watchdog {
-    over: Option<Sender<()>>,
-    thread: Option<JoinHandle<bool>>,
-}
-
-impl Watchdog {
-    fn watch(child: &Child, limit: Duration) -> Self {
-        let (over, ended) = mpsc::channel();
-        let pid = child.id();
-        let thread = thread::spawn(move || {
-            let late = ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
-            if late {
-                signal(pid, "-KILL");
-            }
-            late
-        });
-        Self {
-            over: Some(over),
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        drop(self.over.take());
-        let late = self.thread.take().map(JoinHandle::join);
-        if !thread::panicking() {
-            assert!(
-                matches!(late, Some(Ok(false))),
-                "killed: it lived for too long"
-            );
-        }
-    }
-}
-
 /// Runs it to its end: exit code, stdout, stderr.
 fn run(command: &mut Command, limit: Duration) -> (Option<i32>, String, String) {
     command.stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().expect("to start it");
-    let _watchdog = Watchdog::watch(&child, limit);
+    let _watchdog = Watchdog::watch_for(&child, limit);
     let Output {
         status,
         stdout,
@@ -99,23 +45,6 @@ fn run(command: &mut Command, limit: Duration) -> (Option<i32>, String, String) 
     } = child.wait_with_output().expect("its output");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (status.code(), text(stdout), text(stderr))
-}
-
-/// Bad input: exit 2, one line on stderr that says `about`, nothing on stdout.
-fn assert_refused(name: &str, arguments: &[&str], about: &str) {
-    let (code, stdout, stderr) = run(example(name).args(arguments), WATCHDOG);
-    let said = format!("{name} {arguments:?}: {stdout}{stderr}");
-    assert_eq!((code, stdout.as_str()), (Some(2), ""), "{said}");
-    assert_eq!(stderr.matches('\n').count(), 1, "{said}");
-    assert!(stderr.contains(about), "{about:?} is not in {said}");
-}
-
-fn assert_helps(name: &str, flags: &[&str]) {
-    let (code, help, _) = run(example(name).arg("--help"), WATCHDOG);
-    assert_eq!(code, Some(0));
-    for flag in flags {
-        assert!(help.contains(flag), "{flag} is not in: {help}");
-    }
 }
 
 // ---- a strategy of one's own ----
@@ -215,9 +144,8 @@ impl Guest {
         let mut command = example("foreign_loop");
         command.args(["--addr", "127.0.0.1:0"]).args(arguments);
         command.stdin(Stdio::piped());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("to start it");
-        let _watchdog = Watchdog::watch(&child, WATCHDOG);
+        let _watchdog = Watchdog::watch(&child);
         let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut guest = Self {
             child,
@@ -238,11 +166,7 @@ impl Guest {
     }
 
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).expect("to connect");
-        for limit in [TcpStream::set_read_timeout, TcpStream::set_write_timeout] {
-            limit(&stream, Some(WATCHDOG)).expect("a time limit");
-        }
-        stream
+        connect(&self.address)
     }
 
     /// What the console says to a line: connections and bytes.
@@ -273,14 +197,6 @@ fn served(line: &str) -> (u64, u64) {
     };
     let number = |word: &str| word.parse().expect("a number");
     (number(connections), number(bytes))
-}
-
-/// One request and its reply; the reply may come in pieces.
-fn echo(stream: &mut TcpStream, message: &[u8]) {
-    stream.write_all(message).expect("to send");
-    let mut reply = vec![0; message.len()];
-    stream.read_exact(&mut reply).expect("a reply");
-    assert_eq!(reply, message);
 }
 
 #[test]

@@ -4,127 +4,16 @@
 //! (`cargo build --examples` does).
 #![cfg(not(proactor_loom))]
 
+#[path = "common/process.rs"]
+mod process;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::process::{Child, ChildStdout};
 
-/// What no wait in this file takes longer than.
-const WATCHDOG: Duration = Duration::from_secs(30);
+use process::{Watchdog, assert_helps, assert_refused, connect, echo, example, run, signal, text};
 
 const STRATEGIES: [&str; 3] = ["single", "leader-followers", "work-stealing"];
-
-fn example(name: &str) -> Command {
-    let test = std::env::current_exe().expect("the path of this test");
-    let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
-    let mut path: PathBuf = profile.join("examples").join(name);
-    path.set_extension(std::env::consts::EXE_EXTENSION);
-    assert!(
-        path.exists(),
-        "{} is missing: run `cargo build --examples` first",
-        path.display()
-    );
-    let mut command = Command::new(path);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-fn signal(child: u32, signal: &str) {
-    let status = Command::new("kill")
-        .args([signal, &child.to_string()])
-        .status();
-    assert!(
-        status.expect("the command kill").success(),
-        "kill {signal} {child}"
-    );
-}
-
-/// Kills a process that lives for too long, which ends every wait for it, and fails the test.
-struct Watchdog {
-    over: Option<Sender<()>>,
-    thread: Option<JoinHandle<bool>>,
-}
-
-impl Watchdog {
-    fn watch(child: &Child) -> Self {
-        let (over, ended) = mpsc::channel();
-        let pid = child.id();
-        let thread = thread::spawn(move || {
-            let late = ended.recv_timeout(WATCHDOG) == Err(RecvTimeoutError::Timeout);
-            if late {
-                signal(pid, "-KILL");
-            }
-            late
-        });
-        Self {
-            over: Some(over),
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        drop(self.over.take());
-        let late = self.thread.take().map(JoinHandle::join);
-        if !thread::panicking() {
-            assert!(matches!(late, Some(Ok(false))), "killed after {WATCHDOG:?}");
-        }
-    }
-}
-
-/// Runs an example to its end.
-fn run(name: &str, arguments: &[&str]) -> Output {
-    let child = example(name)
-        .args(arguments)
-        .spawn()
-        .expect("to start the example");
-    let _watchdog = Watchdog::watch(&child);
-    child.wait_with_output().expect("the example's output")
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("UTF-8")
-}
-
-/// Bad input: exit 2, one line on stderr that says `about`, nothing on stdout.
-fn assert_refused(name: &str, arguments: &[&str], about: &str) {
-    let output = run(name, arguments);
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(
-        output.status.code(),
-        Some(2),
-        "{name} {arguments:?}: {stdout}{stderr}"
-    );
-    assert_eq!(stdout, "", "{name} {arguments:?}");
-    assert!(
-        stderr.ends_with('\n') && stderr.lines().count() == 1,
-        "{name} {arguments:?}: {stderr}"
-    );
-    assert!(
-        stderr.contains(about),
-        "{name} {arguments:?}: {about:?} is not in {stderr}"
-    );
-}
-
-/// `--help`: exit 0, and every flag is in it.
-fn assert_helps(name: &str, flags: &[&str]) {
-    let output = run(name, &["--help"]);
-    assert_eq!(output.status.code(), Some(0));
-    let help = text(&output.stdout);
-    for flag in flags {
-        assert!(
-            help.contains(flag),
-            "{flag} is not in the help of {name}: {help}"
-        );
-    }
-}
 
 /// An `echo_server` that listens.
 struct EchoServer {
@@ -158,14 +47,7 @@ impl EchoServer {
     }
 
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).expect("to connect");
-        stream
-            .set_read_timeout(Some(WATCHDOG))
-            .expect("a time limit");
-        stream
-            .set_write_timeout(Some(WATCHDOG))
-            .expect("a time limit");
-        stream
+        connect(&self.address)
     }
 
     /// Sends the signal and expects the graceful end; gives what was printed after the first line.
@@ -179,14 +61,6 @@ impl EchoServer {
         assert_eq!((status.code(), stderr.as_str()), (Some(0), ""), "{rest}");
         rest
     }
-}
-
-/// One request and its reply; the reply may come in pieces.
-fn echo(stream: &mut TcpStream, message: &[u8]) {
-    stream.write_all(message).expect("to send");
-    let mut reply = vec![0; message.len()];
-    stream.read_exact(&mut reply).expect("a reply");
-    assert_eq!(reply, message);
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! (`cargo build --examples` does).
 #![allow(dead_code)] // every test uses a part of it
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -54,10 +56,15 @@ pub(crate) struct Watchdog {
 
 impl Watchdog {
     pub(crate) fn watch(child: &Child) -> Self {
+        Self::watch_for(child, WATCHDOG)
+    }
+
+    /// With a time limit of one's own, for what takes longer.
+    pub(crate) fn watch_for(child: &Child, limit: Duration) -> Self {
         let (over, ended) = mpsc::channel();
         let pid = child.id();
         let thread = thread::spawn(move || {
-            let ended = ended.recv_timeout(WATCHDOG);
+            let ended = ended.recv_timeout(limit);
             if ended != Err(RecvTimeoutError::Disconnected) {
                 signal(pid, "-KILL");
             }
@@ -77,7 +84,10 @@ impl Drop for Watchdog {
         }
         let late = self.thread.take().map(JoinHandle::join);
         if !thread::panicking() {
-            assert!(matches!(late, Some(Ok(false))), "killed after {WATCHDOG:?}");
+            assert!(
+                matches!(late, Some(Ok(false))),
+                "killed: it lived for too long"
+            );
         }
     }
 }
@@ -112,6 +122,11 @@ pub(crate) fn assert_fails(name: &str, arguments: &[&str], status: i32, about: &
     assert!(stderr.contains(about), "{about:?} is not in {what}");
 }
 
+/// Bad input: exit 2, one line on stderr that says `about`.
+pub(crate) fn assert_refused(name: &str, arguments: &[&str], about: &str) {
+    assert_fails(name, arguments, 2, about);
+}
+
 /// `--help`: exit 0, and every flag is in it.
 pub(crate) fn assert_helps(name: &str, flags: &[&str]) {
     let output = run(name, &["--help"]);
@@ -123,4 +138,21 @@ pub(crate) fn assert_helps(name: &str, flags: &[&str]) {
             "{flag} is not in the help of {name}: {help}"
         );
     }
+}
+
+/// One request and its reply; the reply may come in pieces.
+pub(crate) fn echo(stream: &mut TcpStream, message: &[u8]) {
+    stream.write_all(message).expect("to send");
+    let mut reply = vec![0; message.len()];
+    stream.read_exact(&mut reply).expect("a reply");
+    assert_eq!(reply, message);
+}
+
+/// A client that waits for nothing longer than a process may live.
+pub(crate) fn connect(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("to connect");
+    for limit in [TcpStream::set_read_timeout, TcpStream::set_write_timeout] {
+        limit(&stream, Some(WATCHDOG)).expect("a time limit");
+    }
+    stream
 }
