@@ -194,6 +194,11 @@ impl ModelPort {
         }
     }
 
+    /// A foreign loop asks for the port's descriptor.
+    pub fn welcome_foreign_loop(&self) {
+        self.port.0.welcome_foreign_loop();
+    }
+
     /// Enters one piece of work from outside, as a guard does.
     pub fn enter(&self) {
         self.port.0.home.ledger.created(None);

@@ -197,7 +197,7 @@ impl Injector {
         let first = list.pop_front();
         self.out
             .len
-            .store(taken.saturating_sub(1), Ordering::Release);
+            .store(taken.saturating_sub(1), Ordering::Relaxed);
         first
     }
 
@@ -218,7 +218,7 @@ impl Injector {
     /// Whether nothing is queued. Never true while something is whose `push` returned before.
     pub fn is_empty(&self) -> bool {
         // The inbox first: Acquire, so that whoever sees it emptied sees the raised length.
-        self.inbox.load(Ordering::Acquire).is_null() && self.out.len.load(Ordering::Acquire) == 0
+        self.inbox.load(Ordering::Acquire).is_null() && self.out.len.load(Ordering::Relaxed) == 0
     }
 }
 

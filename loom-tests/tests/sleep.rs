@@ -220,6 +220,39 @@ fn mutant_the_bell_is_not_answered() {
     );
 }
 
+/// A foreign loop asks for the descriptor that it will wait on while somebody posts: the bell rings for it.
+fn post_against_foreign_loop(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 0);
+    let poster = {
+        let port = port.clone();
+        loom::thread::spawn(move || {
+            port.port.post(|| ());
+            port.rings()
+        })
+    };
+    port.welcome_foreign_loop();
+    seen.saw(match poster.join().expect("it posts") {
+        0 => "told by itself",
+        _ => "told by the poster",
+    });
+    assert_eq!(port.rings(), 1);
+    assert_eq!(port.poll(), 1);
+}
+
+#[test]
+fn a_foreign_loop_is_told_of_a_post() {
+    model(
+        "a_foreign_loop_is_told_of_a_post",
+        &["told by itself", "told by the poster"],
+        post_against_foreign_loop,
+    );
+}
+
+#[test]
+fn mutant_no_fence_after_announcing_a_foreign_loop() {
+    kills("sleep-announce-fence", "a_foreign_loop_is_told_of_a_post");
+}
+
 /// The leader sleeps, or is about to, for a late timer when an earlier one is armed; time passes until between the two.
 fn earlier_timer(seen: &Seen, seats: usize) {
     let port = port(Strategy::LeaderFollowers, 1, seats, 0);

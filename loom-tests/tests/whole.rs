@@ -235,9 +235,9 @@ fn mutant_what_is_posted_late_stays() {
 }
 
 /// A thread waits for an output, alone at first; then a newcomer may take its event and deliver its output.
-fn wait_against_newcomer(seen: &Seen) {
+fn wait_against_newcomer(seen: &Seen, seats: usize) {
     ticks(usize::MAX);
-    let port = port(Strategy::LeaderFollowers, 2, 2, 1);
+    let port = port(Strategy::LeaderFollowers, 2, seats, 1);
     port.enter();
     let object = port.open(0);
     let others = workers(&port, 1);
@@ -260,7 +260,17 @@ fn a_waiter_that_is_no_longer_alone_is_told() {
     model(
         "a_waiter_that_is_no_longer_alone_is_told",
         &["delivered by the other", "found alone"],
-        wait_against_newcomer,
+        |seen| wait_against_newcomer(seen, 2),
+    );
+}
+
+/// With one seat the waiter may be parked when its output is delivered.
+#[test]
+fn a_waiter_that_is_parked_looks_again() {
+    model(
+        "a_waiter_that_is_parked_looks_again",
+        &["delivered by the other", "found alone"],
+        |seen| wait_against_newcomer(seen, 1),
     );
 }
 

@@ -6,17 +6,18 @@ use loom_tests::{Seen, kills, model};
 use proactor::model::Books;
 use std::sync::Arc;
 
-/// One worker runs a handler that creates a child and finishes; the child is run by the other; a third looks on.
-fn finish_against_look(seen: &Seen) {
+/// One worker, or somebody outside, runs a handler that creates a child and finishes; the child is run by another; a third looks
+/// on.
+fn finish_against_look(seen: &Seen, who: Option<usize>) {
     let books = Arc::new(Books::new(2));
     let handed = Arc::new(loom::sync::atomic::AtomicBool::new(false));
     books.created(None);
     let first = {
         let (books, handed) = (Arc::clone(&books), Arc::clone(&handed));
         thread::spawn(move || {
-            books.created(Some(0));
+            books.created(who);
             handed.store(true, loom::sync::atomic::Ordering::Release);
-            books.finished(Some(0));
+            books.finished(who);
         })
     };
     let second = {
@@ -48,7 +49,16 @@ fn settled_is_never_said_too_early() {
     model(
         "settled_is_never_said_too_early",
         &["settled early", "not settled yet"],
-        finish_against_look,
+        |seen| finish_against_look(seen, Some(0)),
+    );
+}
+
+#[test]
+fn settled_is_never_said_too_early_of_outsiders() {
+    model(
+        "settled_is_never_said_too_early_of_outsiders",
+        &["settled early", "not settled yet"],
+        |seen| finish_against_look(seen, None),
     );
 }
 

@@ -338,6 +338,13 @@ impl Inner {
         }
     }
 
+    /// A foreign loop will wait on the port's descriptor: from now on the bell is for it, too, and first for what was there before.
+    pub(crate) fn welcome_foreign_loop(&self) {
+        if self.sleep.is_foreign() && !self.dispatcher.is_empty() {
+            self.sleep.wake_one(&*self.backend);
+        }
+    }
+
     /// Whether a worker about to sleep must not.
     pub(crate) fn is_restless(&self) -> bool {
         !self.dispatcher.is_empty() || self.is_stopped() || self.home.ledger.is_settled()
@@ -532,9 +539,7 @@ impl AsRef<CompletionPort> for CompletionPort {
 ))]
 impl std::os::fd::AsFd for CompletionPort {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        if self.0.sleep.is_foreign() && !self.0.dispatcher.is_empty() {
-            self.0.sleep.wake_one(&*self.0.backend);
-        }
+        self.0.welcome_foreign_loop();
         // Both backends of this platform have one.
         match self.0.backend.as_fd() {
             Some(fd) => fd,

@@ -11,6 +11,9 @@
 //!    there is more; who searches in vain is announced as asleep before it looks for the last time.
 //! 3. Nobody parks while a seat is free. Who leaves the last seat to run handlers promotes a parked worker: at once where
 //!    two may sit, through the watch where only one may.
+//!
+//! The word's own accesses are relaxed: it hands over nothing but counts, its read-modify-writes have one order for everybody,
+//! and where it is weighed against something else there is a fence or a lock.
 
 use std::time::{Duration, Instant};
 
@@ -109,7 +112,7 @@ impl Sleep {
     /// A foreign event loop will wait on the port's descriptor; true if that is news. Then the caller looks for work that nobody
     /// was told of.
     pub(crate) fn is_foreign(&self) -> bool {
-        let before = self.word.fetch_or(FOREIGN, Ordering::AcqRel);
+        let before = self.word.fetch_or(FOREIGN, Ordering::Relaxed);
         self.announce();
         before & FOREIGN == 0
     }
@@ -126,7 +129,7 @@ impl Sleep {
             match self.word.compare_exchange_weak(
                 word,
                 word + SEATED,
-                Ordering::AcqRel,
+                Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
                 Ok(_) => {
@@ -160,7 +163,7 @@ impl Sleep {
             let next = (word - SEATED).wrapping_add(answer);
             match self
                 .word
-                .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed)
+                .compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed)
             {
                 Ok(_) => break,
                 Err(now) => word = now,
@@ -178,7 +181,7 @@ impl Sleep {
             self.unpark_one();
             return;
         }
-        if self.word.fetch_or(WATCHED, Ordering::AcqRel) & WATCHED == 0 {
+        if self.word.fetch_or(WATCHED, Ordering::Relaxed) & WATCHED == 0 {
             self.appoint();
         }
     }
@@ -195,17 +198,20 @@ impl Sleep {
                 self.parkers[index].condvar.notify_one();
             }
             None => {
-                self.word.fetch_and(!WATCHED, Ordering::AcqRel);
+                self.word.fetch_and(!WATCHED, Ordering::Relaxed);
             }
         }
     }
 
     /// The watcher goes; another is appointed if the seat is empty.
     fn end_watch(&self) {
-        let word = self.word.fetch_and(!WATCHED, Ordering::AcqRel);
+        if mutant("watch-kept") {
+            return;
+        }
+        let word = self.word.fetch_and(!WATCHED, Ordering::Relaxed);
         if seated(word) == 0
             && parked(word) > 0
-            && self.word.fetch_or(WATCHED, Ordering::AcqRel) & WATCHED == 0
+            && self.word.fetch_or(WATCHED, Ordering::Relaxed) & WATCHED == 0
         {
             self.appoint();
         }
@@ -213,7 +219,7 @@ impl Sleep {
 
     /// This worker goes to work, or away: somebody else is to sit, if nobody does.
     pub(crate) fn hand_over(&self) {
-        let word = self.word.load(Ordering::Acquire);
+        let word = self.word.load(Ordering::Relaxed);
         if seated(word) == 0 && parked(word) > 0 && !mutant("promote-nobody") {
             self.promote();
         }
@@ -242,7 +248,7 @@ impl Sleep {
             match self.word.compare_exchange_weak(
                 word,
                 word | RUNG,
-                Ordering::AcqRel,
+                Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return backend.notify(),
@@ -259,7 +265,7 @@ impl Sleep {
                 return false;
             };
             self.word
-                .fetch_add(SEARCHING.wrapping_sub(PARKED), Ordering::AcqRel);
+                .fetch_add(SEARCHING.wrapping_sub(PARKED), Ordering::Relaxed);
             index
         };
         self.tell(index, Token::Search);
@@ -298,7 +304,7 @@ impl Sleep {
 
     /// This worker searched and found; true if it was the last to search, and should see whether there is more.
     pub(crate) fn found(&self) -> bool {
-        let word = self.word.fetch_sub(SEARCHING, Ordering::AcqRel);
+        let word = self.word.fetch_sub(SEARCHING, Ordering::Relaxed);
         // Pairs with the waker's fence: whoever saw us search and went home made its work visible before.
         fence(Ordering::SeqCst);
         searching(word) == 1 && !mutant("last-searcher-keeps-quiet")
@@ -306,7 +312,7 @@ impl Sleep {
 
     /// This worker searches no more, having found nothing. It looks again, once it is announced as asleep.
     pub(crate) fn gave_up(&self) {
-        self.word.fetch_sub(SEARCHING, Ordering::AcqRel);
+        self.word.fetch_sub(SEARCHING, Ordering::Relaxed);
     }
 
     /// Sleeps until told, unless a seat is free or `recheck` says that there is something to do.
@@ -318,14 +324,15 @@ impl Sleep {
     ) -> Unparked {
         {
             let mut waiters = self.waiters.lock();
-            let word = self.word.fetch_add(PARKED, Ordering::AcqRel);
+            let word = self.word.fetch_add(PARKED, Ordering::Relaxed);
             if seated(word) < self.seats && !mutant("park-beside-a-free-seat") {
-                self.word.fetch_sub(PARKED, Ordering::AcqRel);
+                self.word.fetch_sub(PARKED, Ordering::Relaxed);
                 return Unparked::LookAgain;
             }
             waiters.push(index);
         }
-        self.announce();
+        // No fence: whoever makes work visible and misses this worker sees those who sit, or is seen by them; and who wakes
+        // everybody takes the lock that was held just now.
         if recheck() && self.withdraw(index) {
             return self.leave(index, Unparked::LookAgain);
         }
@@ -339,7 +346,7 @@ impl Sleep {
             return false;
         };
         waiters.remove(at);
-        self.word.fetch_sub(PARKED, Ordering::AcqRel);
+        self.word.fetch_sub(PARKED, Ordering::Relaxed);
         true
     }
 
@@ -364,7 +371,10 @@ impl Sleep {
                 Token::Watch => {
                     *token = Token::Nothing;
                     drop(token);
-                    if let Some(how) = self.watch(index, deadline) {
+                    let how = self.watch(index, deadline);
+                    // Off watch. Whoever left the seat until now thought itself watched: this sees whether it did.
+                    self.end_watch();
+                    if let Some(how) = how {
                         return how;
                     }
                     token = parker.token.lock();
@@ -389,7 +399,7 @@ impl Sleep {
     }
 
     /// Looks at the seat once a tick, while somebody may be running handlers with the seat empty. None if nothing happened for
-    /// long: off watch, and still parked.
+    /// long: then it is still parked. Nobody else is appointed meanwhile.
     fn watch(&self, index: usize, deadline: Option<Instant>) -> Option<Unparked> {
         let parker = &self.parkers[index];
         let mut seen = self.departures.load(Ordering::Relaxed);
@@ -398,8 +408,6 @@ impl Sleep {
         while quiet < QUIET_TICKS {
             if *token == Token::Search {
                 *token = Token::Nothing;
-                drop(token);
-                self.end_watch();
                 return Some(Unparked::Searching);
             }
             let timed_out;
@@ -415,22 +423,18 @@ impl Sleep {
             let unchanged = std::mem::replace(&mut seen, departures) == departures;
             let over = deadline.is_some_and(|deadline| deadline <= Instant::now());
             if ((empty && unchanged) || over) && self.withdraw(index) {
-                self.end_watch();
-                return Some(self.leave(index, Unparked::LookAgain));
+                return Some(Unparked::LookAgain);
             }
             quiet = if unchanged && !empty { quiet + 1 } else { 0 };
             token = parker.token.lock();
         }
-        drop(token);
-        // Off watch. Whoever left the seat until now thought itself watched: see whether it did.
-        self.end_watch();
         None
     }
 
     /// The word, for models: seated, parked, searching.
     #[cfg(proactor_loom)]
     pub(crate) fn census(&self) -> (u64, u64, u64) {
-        let word = self.word.load(Ordering::SeqCst);
+        let word = self.word.load(Ordering::Relaxed);
         (seated(word), parked(word), searching(word))
     }
 }

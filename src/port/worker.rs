@@ -277,7 +277,8 @@ impl Shift<'_> {
     /// Looks for work for a while before sleeping, if the builder was told to. True if there is some.
     fn spin(&self) -> bool {
         let spin = self.inner.pool.knobs.spin;
-        if spin.is_zero() {
+        // Who spins hears of no event: so only beside somebody who does.
+        if spin.is_zero() || !self.inner.sleep.is_watched() {
             return false;
         }
         let until = Instant::now() + spin;
