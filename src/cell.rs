@@ -25,7 +25,7 @@ use std::ptr::{self, NonNull};
 use crate::id::Kind;
 use crate::operation::Request;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use crate::sync::{self, Arc, OnceLock, PlainMutex, QuietGuard, QuietMutex, Weak, mutant};
+use crate::sync::{self, Arc, OnceLock, PlainMutex, QuietGuard, QuietMutex, Trace, Weak, mutant};
 use crate::work::Ledger;
 
 /// A cell, by its header.
@@ -39,9 +39,7 @@ pub(crate) struct Header {
     vtable: Cell<&'static VTable>,
     state: AtomicU64,
     data: AtomicU64,
-    /// Touched by each tenant as it comes and as it goes, for loom to see that they are ordered.
-    #[cfg(proactor_loom)]
-    tenancy: sync::UnsafeCell<()>,
+    tenant: Trace,
 }
 
 /// What can be done with a body whose type is forgotten. Each takes a cell of just that body.
@@ -75,28 +73,30 @@ pub(crate) mod phase {
 
 const PHASE: u64 = 0xff;
 
+// `state` hands nothing over: a cell goes from owner to owner through queues and locks, and whoever asks by an old key learns from
+// one word whose it is now. So its accesses are relaxed.
 impl Header {
     /// The generation of the cell's present tenant.
     pub(crate) fn generation(&self) -> u32 {
         (self.state.load(Ordering::Relaxed) >> 32) as u32
     }
 
-    /// How far the present tenant is. Acquire, the other half of the canceller's Release.
+    /// How far the present tenant is.
     #[inline]
     pub(crate) fn phase(&self) -> u64 {
-        self.state.load(Ordering::Acquire) & PHASE
+        self.state.load(Ordering::Relaxed) & PHASE
     }
 
     /// Whether the present tenant is `generation`'s, in `phase`.
     pub(crate) fn is(&self, generation: u32, phase: u64) -> bool {
-        self.state.load(Ordering::Acquire) == (u64::from(generation) << 32) | phase
+        self.state.load(Ordering::Relaxed) == (u64::from(generation) << 32) | phase
     }
 
     /// Moves the present tenant to `phase`. Only its owner may.
     #[inline]
     pub(crate) fn set_phase(&self, phase: u64) {
         let generation = self.state.load(Ordering::Relaxed) & !PHASE;
-        self.state.store(generation | phase, Ordering::Release);
+        self.state.store(generation | phase, Ordering::Relaxed);
     }
 
     /// Fixes the result: from now on a cancellation is too late. The phase until now. A swap, since the canceller's
@@ -104,7 +104,7 @@ impl Header {
     #[inline]
     pub(crate) fn fix(&self) -> u64 {
         let generation = self.state.load(Ordering::Relaxed) & !PHASE;
-        self.state.swap(generation | phase::DONE, Ordering::AcqRel) & PHASE
+        self.state.swap(generation | phase::DONE, Ordering::Relaxed) & PHASE
     }
 
     /// The canceller's half: from PENDING to `to`, if the tenant is still that of `generation`.
@@ -117,7 +117,7 @@ impl Header {
             .compare_exchange(
                 tenant | phase::PENDING,
                 tenant | to,
-                Ordering::AcqRel,
+                Ordering::Relaxed,
                 Ordering::Relaxed,
             )
             .is_ok()
@@ -126,9 +126,8 @@ impl Header {
     /// A tenant comes or goes.
     #[inline(always)]
     fn touch(&self) {
-        #[cfg(proactor_loom)]
         if sync::recycles() {
-            self.tenancy.with_mut(|_| ());
+            self.tenant.changed();
         }
     }
 
@@ -339,8 +338,7 @@ impl Home {
         let generation = (header.state.load(Ordering::Relaxed) >> 32) as u32;
         let step = u32::from(!mutant("free-keeps-generation"));
         let next = u64::from(generation.wrapping_add(step)) << 32;
-        // Release: whoever finds the new generation has seen the end of the old tenant.
-        header.state.store(next | phase::FREE, Ordering::Release);
+        header.state.store(next | phase::FREE, Ordering::Relaxed);
         if let Some(cell) = cache::give(self, class, cell) {
             self.depot(class).loose.push(cell);
         }
@@ -429,8 +427,7 @@ impl Home {
                 vtable: Cell::new(&FREE),
                 state: AtomicU64::new(0),
                 data: AtomicU64::new(0),
-                #[cfg(proactor_loom)]
-                tenancy: sync::UnsafeCell::default(),
+                tenant: Trace::new(),
             };
             // SAFETY: fresh memory within the slab, aligned to 64, nobody else's.
             unsafe { cell.write(fresh) };

@@ -30,7 +30,7 @@ pub struct ModelPort {
 }
 
 /// One of the kernel's objects, open on the port.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ModelObject(Handle);
 
 /// Takes up to as many units, or gives them.
@@ -111,8 +111,13 @@ impl ModelPort {
     ///
     /// If the port is closed.
     pub fn open(&self, number: usize) -> ModelObject {
+        self.try_open(number).expect("the port is open")
+    }
+
+    /// Opens object `number`, unless the port is closed.
+    pub fn try_open(&self, number: usize) -> Option<ModelObject> {
         let socket = self.kernel.socket(number);
-        ModelObject(Handle::open(&self.port, socket, true).expect("the port is open"))
+        Handle::open(&self.port, socket, true).ok().map(ModelObject)
     }
 
     /// A proactor over it.

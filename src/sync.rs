@@ -149,6 +149,27 @@ mod imp {
         true
     }
 
+    /// Nothing; in a model, a place of which loom says so if two threads use and change it without an order between them.
+    #[derive(Debug, Default)]
+    pub(crate) struct Trace;
+
+    impl Trace {
+        #[inline(always)]
+        pub(crate) const fn new() -> Self {
+            Self
+        }
+
+        /// What it stands for is used.
+        #[inline(always)]
+        #[allow(clippy::unused_self)]
+        pub(crate) const fn used(&self) {}
+
+        /// What it stands for changes.
+        #[inline(always)]
+        #[allow(clippy::unused_self)]
+        pub(crate) const fn changed(&self) {}
+    }
+
     /// A cell whose accesses loom would see; here a plain one, with the same interface.
     #[cfg(test)]
     #[derive(Debug, Default)]
@@ -354,6 +375,26 @@ mod imp {
     impl<T> std::ops::DerefMut for QuietGuard<'_, T> {
         fn deref_mut(&mut self) -> &mut T {
             &mut self.value
+        }
+    }
+
+    /// A place of which loom says so if two threads use and change it without an order between them.
+    #[derive(Debug, Default)]
+    pub(crate) struct Trace(UnsafeCell<()>);
+
+    impl Trace {
+        pub(crate) fn new() -> Self {
+            Self::default()
+        }
+
+        /// What it stands for is used.
+        pub(crate) fn used(&self) {
+            self.0.with(|_| ());
+        }
+
+        /// What it stands for changes.
+        pub(crate) fn changed(&self) {
+            self.0.with_mut(|_| ());
         }
     }
 

@@ -350,3 +350,63 @@ fn mutant_an_event_is_anybodys() {
         "an_event_of_a_former_tenant_is_not_the_next_ones",
     );
 }
+
+/// An object is opened while the port is closed: it is refused, or its operation ends as closed or cancelled.
+fn open_against_close(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 1);
+    let opener = {
+        let port = port.clone();
+        thread::spawn(move || {
+            let Some(object) = port.try_open(0) else {
+                return false;
+            };
+            object.take(1, |result| assert!(result.is_err()));
+            true
+        })
+    };
+    port.port.close();
+    let opened = opener.join().expect("it opens, or not");
+    assert_eq!(port.work(), usize::from(opened));
+    seen.saw(if opened { "closed again" } else { "refused" });
+    assert_eq!(port.closed(), [0]);
+}
+
+#[test]
+fn what_is_opened_while_the_port_closes_is_closed() {
+    model(
+        "what_is_opened_while_the_port_closes_is_closed",
+        &["closed again", "refused"],
+        open_against_close,
+    );
+}
+
+#[test]
+fn mutant_an_object_is_opened_unseen() {
+    kills(
+        "open-unseen",
+        "what_is_opened_while_the_port_closes_is_closed",
+    );
+}
+
+/// Two handles of an object go at the same time, and so does the object; the next object has its place.
+fn handles_go(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 2);
+    let first = port.open(0);
+    let other = first.clone();
+    let dropper = thread::spawn(move || drop(other));
+    drop(first);
+    let gone = port.closed() == [0];
+    drop(port.open(1));
+    dropper.join().expect("it drops");
+    assert!(port.closed().contains(&0) && port.closed().contains(&1));
+    seen.saw(if gone { "closed here" } else { "closed there" });
+}
+
+#[test]
+fn the_last_handle_closes_the_object() {
+    model(
+        "the_last_handle_closes_the_object",
+        &["closed here", "closed there"],
+        handles_go,
+    );
+}

@@ -354,7 +354,7 @@ impl<D: Demux> Backend for Readiness<D> {
         // Only the one who shuts the read direction goes on: the closer.
         let mut closer = false;
         for way in [Way::Read, Way::Write] {
-            if entry.generation.load(Ordering::Acquire) != generation {
+            if entry.generation.load(Ordering::Relaxed) != generation {
                 return;
             }
             match Self::cancel_way(entry, way, out, true) {
@@ -373,7 +373,7 @@ impl<D: Demux> Backend for Readiness<D> {
 
     fn close_all(&self, out: &List) {
         for entry in self.registry.all() {
-            let generation = entry.generation.load(Ordering::Acquire);
+            let generation = entry.generation.load(Ordering::Relaxed);
             self.close(entry, generation, out);
         }
     }
@@ -424,7 +424,7 @@ impl<D: Demux> Reaper<'_, D> {
     fn advance(&mut self, entry: EntryRef, object: ObjectId, way: Way, hang_up: bool) {
         let mut direction = entry.direction(way);
         // Under the lock: an entry is vacated only after both directions were shut.
-        let its = entry.generation.load(Ordering::Acquire) == object.generation();
+        let its = entry.generation.load(Ordering::Relaxed) == object.generation();
         if direction.closed || !(its || mutant("event-of-any-generation")) {
             return;
         }
@@ -443,7 +443,7 @@ impl<D: Demux> Reaper<'_, D> {
     /// Oneshot: the event has disarmed both directions; what it did not report is armed again.
     fn rearm(&self, entry: EntryRef, object: ObjectId, ready: Ready) {
         let mut interest = entry.interest.lock();
-        if !interest.registered || entry.generation.load(Ordering::Acquire) != object.generation() {
+        if !interest.registered || entry.generation.load(Ordering::Relaxed) != object.generation() {
             return;
         }
         interest.read &= !ready.read;

@@ -21,7 +21,7 @@ use crate::id::ObjectId;
 use crate::operation::part;
 use crate::queue::List;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
-use crate::sync::{Mutex, MutexGuard, OnceLock, PlainMutex};
+use crate::sync::{Mutex, MutexGuard, OnceLock, Trace};
 
 /// A descriptor, as the demultiplexer knows it.
 #[cfg(not(proactor_loom))]
@@ -90,6 +90,9 @@ pub(crate) struct Entry {
     pub(crate) owner: AtomicPtr<()>,
     fd: std::cell::UnsafeCell<Option<Fd>>,
     directions: [Mutex<Direction>; 2],
+    /// The descriptor, and the tenant that handles stand for.
+    descriptor: Trace,
+    pub(crate) tenant: Trace,
 }
 
 // SAFETY: `fd` is written only by `occupy` (nobody else knows the entry yet) and `take_fd` (nobody holds a direction any
@@ -121,11 +124,13 @@ impl Entry {
             owner: AtomicPtr::new(std::ptr::null_mut()),
             fd: std::cell::UnsafeCell::new(None),
             directions: [direction(), direction()],
+            descriptor: Trace::new(),
+            tenant: Trace::new(),
         }
     }
 
     pub(crate) fn id(&self) -> ObjectId {
-        ObjectId::new(self.index, self.generation.load(Ordering::Acquire))
+        ObjectId::new(self.index, self.generation.load(Ordering::Relaxed))
     }
 
     pub(crate) fn direction(&self, way: Way) -> MutexGuard<'_, Direction> {
@@ -141,6 +146,7 @@ impl Entry {
     ///
     /// The caller holds a direction (is its `current`), or a handle while the object is open and is the only closer.
     pub(crate) unsafe fn fd(&self) -> Option<&Fd> {
+        self.descriptor.used();
         // SAFETY: it is taken out only after every direction was let go, which the caller's hold rules out.
         unsafe { (*self.fd.get()).as_ref() }
     }
@@ -151,6 +157,7 @@ impl Entry {
     ///
     /// The caller gave back the last share of the close.
     pub(crate) unsafe fn take_fd(&self) -> Option<Fd> {
+        self.descriptor.changed();
         // SAFETY: no direction is held and none can be taken any more, so nobody reads it.
         unsafe { (*self.fd.get()).take() }
     }
@@ -190,7 +197,7 @@ const PAGES: usize = 24;
 /// All entries.
 pub(crate) struct Registry {
     pages: [OnceLock<Box<[Entry]>>; PAGES],
-    free: PlainMutex<Free>,
+    free: Mutex<Free>,
 }
 
 #[derive(Default)]
@@ -203,7 +210,7 @@ impl Registry {
     pub(crate) fn new() -> Self {
         Self {
             pages: [const { OnceLock::new() }; PAGES],
-            free: PlainMutex::new(Free::default()),
+            free: Mutex::new(Free::default()),
         }
     }
 
@@ -224,10 +231,7 @@ impl Registry {
     /// A vacant entry, made the home of `fd` with one handle. `None` when there are too many; the descriptor is dropped.
     pub(crate) fn occupy(&self, fd: Fd, drains: bool, owner: *const ()) -> Option<EntryRef> {
         let index = {
-            let mut free = self
-                .free
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut free = self.free.lock();
             match free.indexes.pop() {
                 Some(index) => index,
                 None if free.issued < ObjectId::INDEX_LIMIT => {
@@ -245,6 +249,8 @@ impl Registry {
                 .collect()
         });
         let entry = self.get(index)?;
+        entry.tenant.changed();
+        entry.descriptor.changed();
         // SAFETY: a vacant entry has no handle, no operation and no registration, so nobody else looks at `fd`.
         unsafe { *entry.fd.get() = Some(fd) };
         entry.owner.store(owner.cast_mut(), Ordering::Relaxed);
@@ -253,7 +259,7 @@ impl Registry {
         entry.registered.store(false, Ordering::Relaxed);
         entry.drains.store(drains, Ordering::Relaxed);
         // One for the handle, one for the open descriptor.
-        entry.refs.store(2, Ordering::Release);
+        entry.refs.store(2, Ordering::Relaxed);
         // Both at once: whoever closes everything finds it open in both directions, or not at all.
         let mut directions = (entry.direction(Way::Read), entry.direction(Way::Write));
         for direction in [&mut directions.0, &mut directions.1] {
@@ -268,21 +274,14 @@ impl Registry {
 
     /// Makes the entry vacant again, under the next generation.
     pub(crate) fn vacate(&self, entry: EntryRef) {
-        entry.generation.fetch_add(1, Ordering::Release);
-        let mut free = self
-            .free
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        free.indexes.push(entry.index);
+        entry.tenant.changed();
+        entry.generation.fetch_add(1, Ordering::Relaxed);
+        self.free.lock().indexes.push(entry.index);
     }
 
     /// Every entry that was ever issued.
     pub(crate) fn all(&self) -> impl Iterator<Item = EntryRef> {
-        let issued = self
-            .free
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .issued;
+        let issued = self.free.lock().issued;
         (0..issued).filter_map(|index| self.get(index))
     }
 }

@@ -165,7 +165,7 @@ impl Inner {
     /// `drains` says that a short read means that there was no more: true of TCP, not of every socket.
     pub(crate) fn open(self: &Arc<Self>, fd: Fd, drains: bool) -> Result<EntryRef, Error> {
         let closed = || Error::new(crate::error::ErrorKind::Closed, Kind::Register);
-        if self.closed.load(Ordering::Acquire) {
+        if self.closed.load(Ordering::Relaxed) {
             return Err(closed());
         }
         let owner = Arc::into_raw(Arc::clone(self)).cast::<()>();
@@ -175,8 +175,8 @@ impl Inner {
         })?;
         // `close` says that it closes, fences, and then looks for entries: one of the two sees the other.
         fence(Ordering::SeqCst);
-        if self.closed.load(Ordering::Acquire) {
-            let generation = entry.generation.load(Ordering::Acquire);
+        if self.closed.load(Ordering::Relaxed) && !mutant("open-unseen") {
+            let generation = entry.generation.load(Ordering::Relaxed);
             self.backend.close(entry, generation, &List::new());
             self.backend.release(entry);
             return Err(closed());
@@ -219,7 +219,8 @@ impl Inner {
             });
     }
 
-    /// Whether nobody may run, for whatever reason.
+    /// Whether nobody may run, for whatever reason. Acquire, the other half of the Release in `raise`: who returns for a stop has
+    /// seen what came before it.
     #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
         self.halt.load(Ordering::Acquire) != 0
@@ -227,18 +228,18 @@ impl Inner {
 
     /// Whether the proactor is gone.
     pub(crate) fn is_ended(&self) -> bool {
-        self.halt.load(Ordering::Acquire) & halt::ENDED != 0
+        self.halt.load(Ordering::Relaxed) & halt::ENDED != 0
     }
 
     /// Gives a reason why nobody may run, and tells everybody.
     pub(crate) fn raise(&self, reason: usize) {
-        self.halt.fetch_or(reason, Ordering::AcqRel);
+        self.halt.fetch_or(reason, Ordering::Release);
         self.tell_all();
     }
 
     /// Takes a reason back.
     pub(crate) fn lower(&self, reason: usize) {
-        self.halt.fetch_and(!reason, Ordering::AcqRel);
+        self.halt.fetch_and(!reason, Ordering::Relaxed);
         if !mutant("restart-calls-nobody") {
             self.pool.call_guests();
         }
@@ -352,7 +353,7 @@ impl Inner {
 
     /// Closes every object and takes out every timer; what was outstanding ends as cancelled, in the list.
     pub(crate) fn close(&self) -> List {
-        self.closed.store(true, Ordering::Release);
+        self.closed.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         let out = List::new();
         self.backend.close_all(&out);
@@ -363,11 +364,12 @@ impl Inner {
     /// Drops everything that is held, uncalled, and closes. For the end: no handler runs any more. What a worker that is still at
     /// work holds, it drops as it leaves.
     pub(crate) fn discard(&self) {
-        if self.discards.fetch_add(1, Ordering::AcqRel) > 0 {
+        if self.discards.fetch_add(1, Ordering::Relaxed) > 0 {
             return; // Whoever is at it, also further up on this stack, goes another round.
         }
         let mut asked = 1;
         loop {
+            // `close` fences, as whoever pushes does before it asks: the round that was asked for sees the push.
             for done in self.close() {
                 self.lift_limit(&done);
             }
@@ -382,7 +384,7 @@ impl Inner {
             drop(places);
             match self
                 .discards
-                .compare_exchange(asked, 0, Ordering::AcqRel, Ordering::Acquire)
+                .compare_exchange(asked, 0, Ordering::Relaxed, Ordering::Relaxed)
             {
                 Ok(_) => return,
                 Err(now) => asked = now,

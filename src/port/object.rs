@@ -72,7 +72,7 @@ impl Handle {
 
     /// Closes the object for all its handles.
     pub(crate) fn close(&self) {
-        self.close_at(self.0.generation.load(Ordering::Acquire));
+        self.close_at(self.0.generation.load(Ordering::Relaxed));
     }
 
     fn close_at(&self, generation: u32) {
@@ -92,10 +92,12 @@ impl Clone for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        self.0.tenant.used();
         let refs = &self.0.refs;
+        // Release by each that goes, Acquire by the last: what others did with their handles comes before the close.
         let mut count = refs.load(Ordering::Acquire);
         while count > 2 {
-            match refs.compare_exchange_weak(count, count - 1, Ordering::AcqRel, Ordering::Acquire)
+            match refs.compare_exchange_weak(count, count - 1, Ordering::Release, Ordering::Acquire)
             {
                 Ok(_) => return,
                 Err(now) => count = now,
@@ -106,6 +108,7 @@ impl Drop for Handle {
         if count == 2 {
             // This handle and the open descriptor (or, closed before, another handle): only a handle makes another, so this
             // is the last.
+            self.0.tenant.changed();
             self.close();
         }
         port.0.backend.release(self.0);

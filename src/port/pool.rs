@@ -179,12 +179,12 @@ impl Pool {
     }
 
     pub(crate) fn is_ending(&self) -> bool {
-        self.ending.load(Ordering::Acquire)
+        self.ending.load(Ordering::Relaxed)
     }
 
     /// Has background threads end; they are to have been stopped before.
     pub(crate) fn set_ending(&self, ending: bool) {
-        self.ending.store(ending, Ordering::Release);
+        self.ending.store(ending, Ordering::Relaxed);
         self.call_guests();
     }
 
