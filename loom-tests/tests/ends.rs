@@ -5,6 +5,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom_tests::{Seen, join, kills, model, port, workers};
 use proactor::Strategy;
+use proactor::model::Witness;
 
 /// Two workers under a guard; a handler posts and stops. All return, and the post was run or is still there.
 fn stop_against_post(seen: &Seen) {
@@ -149,5 +150,33 @@ fn mutant_the_end_wakes_nobody() {
     kills(
         "end-wakes-nobody",
         "nobody_goes_home_before_the_last_work_of_the_last_work",
+    );
+}
+
+/// Who returns for a stop has seen what came before the stop.
+fn stop_hands_over(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 0);
+    port.enter();
+    let touched = std::sync::Arc::new(Witness::default());
+    let stopper = {
+        let (port, touched) = (port.clone(), touched.clone());
+        loom::thread::spawn(move || {
+            touched.touch();
+            port.port.stop();
+        })
+    };
+    assert_eq!(port.work(), 0);
+    touched.touch();
+    stopper.join().expect("it stops");
+    seen.saw("returned");
+    port.cross_off();
+}
+
+#[test]
+fn a_stop_hands_over_what_came_before_it() {
+    model(
+        "a_stop_hands_over_what_came_before_it",
+        &["returned"],
+        stop_hands_over,
     );
 }
