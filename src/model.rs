@@ -19,7 +19,7 @@ use crate::port::worker::Bounds;
 use crate::port::{CompletionPort, Inner};
 use crate::proactor::Proactor;
 use crate::sync::Arc;
-pub use crate::sync::model::{recycle, set_mutant, spurious, ticks};
+pub use crate::sync::model::{recycle, set_clock, set_mutant, spurious, ticks};
 
 /// A port over a scripted kernel.
 #[derive(Clone, Debug)]
@@ -105,6 +105,21 @@ impl ModelPort {
         }
     }
 
+    /// A port that is used alone, whose batches hold one completion.
+    pub fn by_hand(seats: usize, objects: usize) -> Self {
+        let kernel = Script::new(seats, seats > 1, objects);
+        let knobs = Knobs {
+            batch: std::num::NonZeroUsize::MIN,
+            ..Knobs::default()
+        };
+        let backend = Box::new(Readiness::new(kernel.clone(), Inner::let_go));
+        let waiting = Box::new(crate::port::seat::Waiting::default());
+        Self {
+            port: CompletionPort(Inner::new(backend, waiting, knobs, true)),
+            kernel,
+        }
+    }
+
     /// Opens object `number`.
     ///
     /// # Panics
@@ -147,6 +162,8 @@ impl ModelPort {
 
     /// Time passes, until that long after the beginning.
     pub fn pass(&self, until: Duration) {
+        let millis = u64::try_from(until.as_millis()).unwrap_or(u64::MAX - 1);
+        set_clock(millis.min(u64::MAX - 1));
         self.kernel.pass(until);
     }
 

@@ -204,6 +204,11 @@ mod imp {
         word.load(atomic::Ordering::Relaxed)
     }
 
+    /// Milliseconds since `epoch`.
+    pub(crate) fn elapsed(epoch: Instant) -> u64 {
+        u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Always false, and folded away: every step of every protocol is taken.
     #[inline(always)]
     pub(crate) const fn mutant(_name: &str) -> bool {
@@ -427,6 +432,11 @@ mod imp {
             .unwrap_or_else(|now| now)
     }
 
+    /// Milliseconds since the beginning, by the model's clock.
+    pub(crate) fn elapsed(_epoch: Instant) -> u64 {
+        model::clock()
+    }
+
     /// Whether the step of that name is to be left out, so that its model can be seen to notice.
     pub(crate) fn mutant(name: &str) -> bool {
         model::mutant_is(name)
@@ -489,6 +499,7 @@ mod imp {
             static SPURIOUS: Cell<usize> = const { Cell::new(0) };
             static TICKS: Cell<usize> = const { Cell::new(0) };
             static RECYCLING: Cell<bool> = const { Cell::new(false) };
+            static CLOCK: Cell<u64> = const { Cell::new(0) };
         }
 
         fn take(counter: &Cell<usize>) -> bool {
@@ -523,6 +534,15 @@ mod imp {
 
         pub(super) fn is_recycling() -> bool {
             RECYCLING.with(Cell::get)
+        }
+
+        /// What the model's clock shows, in milliseconds after the beginning.
+        pub fn set_clock(millis: u64) {
+            CLOCK.with(|clock| clock.set(millis));
+        }
+
+        pub(super) fn clock() -> u64 {
+            CLOCK.with(Cell::get)
         }
 
         pub(super) fn take_spurious() -> bool {

@@ -79,6 +79,7 @@ mod run {
                 proactor::model::spurious(0);
                 proactor::model::ticks(0);
                 proactor::model::recycle(false);
+                proactor::model::set_clock(0);
                 body(&seen);
             });
         }

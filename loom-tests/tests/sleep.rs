@@ -253,22 +253,27 @@ fn mutant_no_fence_after_announcing_a_foreign_loop() {
     kills("sleep-announce-fence", "a_foreign_loop_is_told_of_a_post");
 }
 
-/// The leader sleeps, or is about to, for a late timer when an earlier one is armed; time passes until between the two.
+/// The leader sleeps, or is about to, for a late timer when an earlier one is armed; time passes until between the two, and then
+/// beyond.
 fn earlier_timer(seen: &Seen, seats: usize) {
     let port = port(Strategy::LeaderFollowers, 1, seats, 0);
     let minute = Duration::from_secs(60);
-    let late = port.port.sleep(minute).then(|_| ());
+    let late = Once::default();
+    port.port.sleep(minute).then({
+        let late = late.clone();
+        move |result| late.happen(result.is_ok())
+    });
     let worker = workers(&port, 1);
     port.port.sleep(minute / 60).then({
         let port = port.clone();
         move |result| {
             assert!(result.is_ok());
-            port.port.cancel(late);
+            port.pass(2 * minute);
         }
     });
     port.pass(minute / 2);
     assert_eq!(join(worker), 2);
-    assert!(port.is_timeless(), "a timer is still armed");
+    assert!(late.how() && port.is_timeless(), "a timer is still armed");
     seen.saw(if port.rings() == 0 {
         "seen by the leader"
     } else {

@@ -17,7 +17,7 @@ use crate::completion::Completion;
 use crate::id::{Kind, ObjectId};
 use crate::operation::{self, Request, cancelled, code};
 use crate::queue::List;
-use crate::sync::{Mutex, mutant};
+use crate::sync::{Mutex, elapsed, mutant};
 
 pub(crate) struct Timers {
     epoch: Instant,
@@ -201,12 +201,7 @@ impl Timers {
 
     /// Expires what is due. Timers go to `due`, finished; limits are returned.
     pub(crate) fn fire(&self, backend: &dyn Backend, due: &List) -> Expired {
-        let elapsed = self.epoch.elapsed().as_millis();
-        let now = if cfg!(proactor_loom) {
-            u64::MAX - 1
-        } else {
-            u64::try_from(elapsed).unwrap_or(u64::MAX)
-        };
+        let now = elapsed(self.epoch);
         let limits = List::new();
         let mut state = self.state.lock();
         state.wheel.advance(now, |node| {
