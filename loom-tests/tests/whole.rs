@@ -316,3 +316,75 @@ fn mutant_an_output_calls_nobody() {
         "an_output_that_another_delivers_is_seen",
     );
 }
+
+/// Two threads wait for a place while the only worker is in a handler that waits for them; a stop sends them home.
+fn stop_against_guests(seen: &Seen) {
+    let proactor = Arc::new(port(Strategy::LeaderFollowers, 1, 2, 0).proactor());
+    let (begun, home) = (Wait::default(), [Wait::default(), Wait::default()]);
+    proactor.post({
+        let (begun, home) = (begun.clone(), home.clone());
+        move || {
+            begun.happen();
+            home.iter().for_each(Wait::wait);
+        }
+    });
+    let worker = {
+        let proactor = Arc::clone(&proactor);
+        thread::spawn(move || proactor.run())
+    };
+    begun.wait();
+    let guests = home.map(|home| {
+        let proactor = Arc::clone(&proactor);
+        thread::spawn(move || {
+            assert_eq!(proactor.run(), 0);
+            home.happen();
+        })
+    });
+    proactor.stop();
+    for guest in guests {
+        guest.join().expect("it returns");
+    }
+    assert_eq!(worker.join().expect("it returns"), 1);
+    seen.saw("all returned");
+}
+
+#[test]
+fn a_stop_sends_guests_home() {
+    model(
+        "a_stop_sends_guests_home",
+        &["all returned"],
+        stop_against_guests,
+    );
+}
+
+/// A worker leaves with work undone; of two guests one waits for its place, and the other, a shutdown, for the end.
+fn place_against_guests(seen: &Seen) {
+    spurious(1);
+    let model = port(Strategy::LeaderFollowers, 1, 2, 0);
+    let proactor = Arc::new(model.proactor());
+    let runs: [Once<()>; 2] = Default::default();
+    for run in runs.clone() {
+        proactor.post(move || run.happen(()));
+    }
+    let leaver = thread::spawn(move || model.work_some(1));
+    let shutdown = {
+        let proactor = Arc::clone(&proactor);
+        let later = Instant::now() + std::time::Duration::from_secs(3600);
+        thread::spawn(move || proactor.shutdown(later))
+    };
+    let here = proactor.run();
+    let there = leaver.join().expect("it returns");
+    let report = shutdown.join().expect("it returns");
+    assert_eq!(here + there + report.ran, 2);
+    runs.iter().for_each(Once::how);
+    seen.saw(format!("{there} by who left"));
+}
+
+#[test]
+fn a_place_that_is_left_is_taken() {
+    model(
+        "a_place_that_is_left_is_taken",
+        &["0 by who left", "1 by who left"],
+        place_against_guests,
+    );
+}
