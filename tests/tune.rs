@@ -8,6 +8,8 @@
 #[path = "tune/advice.rs"]
 mod advice;
 mod common;
+#[path = "common/process.rs"]
+mod process;
 
 // The sweep's own modules, under the names that they call each other by.
 #[allow(dead_code)]
@@ -36,18 +38,18 @@ mod recommend;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use cell::Cell;
-use common::{WATCHDOG, within};
+use common::within;
 use labour::Labour;
 use measure::{Load, Plan};
 use proactor::dispatch::{Dispatcher, Injector, Origin, Placed, Worker};
 use proactor::{BackendKind, BuildError, Completion, Proactor, Strategy};
+use process::{assert_helps, assert_refused, example, output_of, signal, text};
 
 // ---- what is noticed ----
 
@@ -190,54 +192,8 @@ fn chart(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.svg", std::process::id()))
 }
 
-fn start(arguments: &[&str]) -> Child {
-    let test = std::env::current_exe().expect("the path of this test");
-    let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
-    let mut path = profile.join("examples").join("tune_pool_size");
-    path.set_extension(std::env::consts::EXE_EXTENSION);
-    assert!(
-        path.exists(),
-        "{} is missing: run `cargo build --examples` first",
-        path.display()
-    );
-    let mut command = Command::new(path);
-    command.args(arguments).stdin(Stdio::null());
-    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().expect("to start the example")
-}
-
-fn signal(process: u32, signal: &str) {
-    let status = Command::new("kill")
-        .args([signal, &process.to_string()])
-        .status();
-    assert!(
-        status.expect("the command kill").success(),
-        "kill {signal} {process}"
-    );
-}
-
-/// Waits for its end; kills what does not end.
-fn finish(child: Child, what: &str) -> Output {
-    let process = child.id();
-    let (done, over) = mpsc::channel();
-    let waiter = thread::spawn(move || {
-        let output = child.wait_with_output();
-        let _ = done.send(());
-        output
-    });
-    if over.recv_timeout(WATCHDOG).is_err() {
-        signal(process, "-KILL");
-        panic!("{what}: not over after {WATCHDOG:?}");
-    }
-    waiter.join().expect("the waiter").expect("the output")
-}
-
 fn run(arguments: &[&str]) -> Output {
-    finish(start(arguments), &format!("{arguments:?}"))
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("UTF-8")
+    process::run("tune_pool_size", arguments)
 }
 
 /// A sweep so small that it is over at once, and what it wrote: stdout and the chart.
@@ -423,12 +379,15 @@ fn as_json_it_is_one_object_with_the_cells_and_the_recommendation() {
 fn an_interrupt_ends_it_with_what_it_has() {
     let path = chart("interrupted");
     let path_text = path.to_str().expect("a path in UTF-8");
-    let mut child = start(&["--seconds=0.5", "--repeats=1000", "--svg", path_text]);
+    let child = example("tune_pool_size")
+        .args(["--seconds=0.5", "--repeats=1000", "--svg", path_text])
+        .spawn();
+    let mut child = child.expect("to start the example");
     let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut shown = String::new();
     stdout.read_line(&mut shown).expect("its first line");
     signal(child.id(), "-INT");
-    let output = finish(child, "interrupted");
+    let output = output_of(child);
     stdout.read_to_string(&mut shown).expect("the rest");
     assert_eq!(
         output.status.code(),
@@ -471,29 +430,16 @@ fn bad_input_is_refused_in_one_line_that_says_what_would_do() {
         (&["--svg", "/dev/null/chart.svg"], "--svg"),
         (&["stray"], "stray"),
     ] {
-        let output = run(arguments);
-        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        assert_eq!(
-            (output.status.code(), stdout),
-            (Some(2), ""),
-            "{arguments:?}: {stderr}"
-        );
-        assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
-        assert!(
-            stderr.contains(about),
-            "{arguments:?}: {about:?} is not in {stderr}"
-        );
+        assert_refused("tune_pool_size", arguments, about);
     }
 }
 
 #[test]
 fn help_has_every_flag_and_every_load() {
-    let output = run(&["--help"]);
-    assert_eq!(output.status.code(), Some(0));
-    let help = text(&output.stdout);
     let flags = "--load --strategies --threads --vary --seconds --repeats --in-flight --message-bytes --handler-us \
         --backend --svg --json --help io: cpu: mixed: blocking:";
-    for flag in flags.split_whitespace() {
-        assert!(help.contains(flag), "{flag} is not in {help}");
-    }
+    assert_helps(
+        "tune_pool_size",
+        &flags.split_whitespace().collect::<Vec<_>>(),
+    );
 }
