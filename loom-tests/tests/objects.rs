@@ -389,25 +389,72 @@ fn mutant_an_object_is_opened_unseen() {
     );
 }
 
-/// Two handles of an object go at the same time, and so does the object; the next object has its place.
-fn handles_go(seen: &Seen) {
+/// Two handles of an object go at the same time, one of them perhaps with a close, and so does the object; the next object has its
+/// place.
+fn handles_go(seen: &Seen, close: bool) {
     let port = port(Strategy::LeaderFollowers, 1, 2, 2);
     let first = port.open(0);
     let other = first.clone();
-    let dropper = thread::spawn(move || drop(other));
+    let dropper = thread::spawn(move || {
+        if close {
+            other.close();
+        }
+    });
     drop(first);
     let gone = port.closed() == [0];
     drop(port.open(1));
     dropper.join().expect("it drops");
     assert!(port.closed().contains(&0) && port.closed().contains(&1));
-    seen.saw(if gone { "closed here" } else { "closed there" });
+    seen.saw(if gone {
+        "gone already"
+    } else {
+        "closed by the other"
+    });
 }
 
 #[test]
 fn the_last_handle_closes_the_object() {
     model(
         "the_last_handle_closes_the_object",
-        &["closed here", "closed there"],
-        handles_go,
+        &["gone already", "closed by the other"],
+        |seen| handles_go(seen, false),
+    );
+}
+
+#[test]
+fn a_closed_object_goes_with_its_last_handle() {
+    model(
+        "a_closed_object_goes_with_its_last_handle",
+        &["gone already", "closed by the other"],
+        |seen| handles_go(seen, true),
+    );
+}
+
+/// An object is closed while the thread that initiates attempts; that one may be done before the closer is.
+fn close_against_submit(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 1);
+    let object = port.open(0);
+    port.arrive(0, 1);
+    let closer = {
+        let object = object.clone();
+        thread::spawn(move || object.close())
+    };
+    let output = Once::default();
+    object.take(1, {
+        let output = output.clone();
+        move |result| output.happen(result.is_ok())
+    });
+    closer.join().expect("it closes");
+    assert_eq!(port.work(), 1);
+    assert_eq!(port.closed(), [0]);
+    seen.saw(if output.how() { "done" } else { "closed" });
+}
+
+#[test]
+fn a_descriptor_outlives_the_attempt_of_who_initiates() {
+    model(
+        "a_descriptor_outlives_the_attempt_of_who_initiates",
+        &["done", "closed"],
+        close_against_submit,
     );
 }

@@ -36,7 +36,7 @@ use crate::id::{Kind, ObjectId};
 use crate::local::Local;
 use crate::operation::{self, OperationKey, part};
 use crate::queue::List;
-use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Arc, Weak, mutant};
 use dispatcher::{Dispatcher, Origin, Placed, Worker};
 use pool::{Knobs, Pool};
@@ -173,8 +173,8 @@ impl Inner {
             Self::let_go(owner);
             Error::from_io(Kind::Register, &error)
         })?;
-        // `close` says that it closes, fences, and then looks for entries: one of the two sees the other.
-        fence(Ordering::SeqCst);
+        // `close` says that it closes, and then looks for entries, under the locks that made this one: one of the two sees the
+        // other.
         if self.closed.load(Ordering::Relaxed) && !mutant("open-unseen") {
             let generation = entry.generation.load(Ordering::Relaxed);
             self.backend.close(entry, generation, &List::new());
@@ -354,7 +354,6 @@ impl Inner {
     /// Closes every object and takes out every timer; what was outstanding ends as cancelled, in the list.
     pub(crate) fn close(&self) -> List {
         self.closed.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
         let out = List::new();
         self.backend.close_all(&out);
         self.timers.drain(&self.home, &out);
@@ -369,7 +368,6 @@ impl Inner {
         }
         let mut asked = 1;
         loop {
-            // `close` fences, as whoever pushes does before it asks: the round that was asked for sees the push.
             for done in self.close() {
                 self.lift_limit(&done);
             }
@@ -384,7 +382,8 @@ impl Inner {
             drop(places);
             match self
                 .discards
-                .compare_exchange(asked, 0, Ordering::Relaxed, Ordering::Relaxed)
+                // Acquire, for the fence between a push and its asking (`wake_one`): the next round sees the push.
+                .compare_exchange(asked, 0, Ordering::Relaxed, Ordering::Acquire)
             {
                 Ok(_) => return,
                 Err(now) => asked = now,

@@ -94,10 +94,11 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.0.tenant.used();
         let refs = &self.0.refs;
-        // Release by each that goes, Acquire by the last: what others did with their handles comes before the close.
-        let mut count = refs.load(Ordering::Acquire);
+        // Release, for the Acquire of the last (`Backend::release`): what each did comes before the entry is vacated. A close needs
+        // no more than its locks.
+        let mut count = refs.load(Ordering::Relaxed);
         while count > 2 {
-            match refs.compare_exchange_weak(count, count - 1, Ordering::Release, Ordering::Acquire)
+            match refs.compare_exchange_weak(count, count - 1, Ordering::Release, Ordering::Relaxed)
             {
                 Ok(_) => return,
                 Err(now) => count = now,
@@ -108,7 +109,6 @@ impl Drop for Handle {
         if count == 2 {
             // This handle and the open descriptor (or, closed before, another handle): only a handle makes another, so this
             // is the last.
-            self.0.tenant.changed();
             self.close();
         }
         port.0.backend.release(self.0);
