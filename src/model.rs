@@ -231,9 +231,9 @@ impl ModelPort {
         self.port.0.cross_off();
     }
 
-    /// How many sit, are parked, and search.
-    pub fn census(&self) -> (u64, u64, u64) {
-        self.port.0.sleep.census()
+    /// Whether nobody sits, is parked or searches, and no watch is kept or left behind.
+    pub fn is_quiet(&self) -> bool {
+        self.port.0.sleep.is_quiet()
     }
 
     /// Lets the port run again after a stop.

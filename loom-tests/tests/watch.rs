@@ -49,7 +49,7 @@ fn watch_is_given_back(seen: &Seen) {
     } else {
         "called away"
     });
-    assert_eq!(port.census(), (0, 0, 0), "somebody is still counted");
+    assert!(port.is_quiet(), "somebody is still counted");
     drop(objects);
 }
 
@@ -89,6 +89,7 @@ fn watcher_is_replaced(seen: &Seen) {
     let others = workers(&port, 2);
     port.arrive(0, 1);
     assert_eq!(port.work() + join(others), 3);
+    assert!(port.is_quiet(), "somebody is still counted");
     seen.saw("all three ran");
     drop(objects);
 }

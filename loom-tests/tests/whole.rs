@@ -252,6 +252,7 @@ fn wait_against_newcomer(seen: &Seen, seats: usize) {
         1 => "delivered by the other",
         _ => "found alone",
     });
+    assert!(port.is_quiet(), "somebody is still counted");
     drop(object);
 }
 

@@ -431,10 +431,11 @@ impl Sleep {
         None
     }
 
-    /// The word, for models: seated, parked, searching.
+    /// For models: whether nobody sits, is parked or searches, and no watch is kept or left behind.
     #[cfg(proactor_loom)]
-    pub(crate) fn census(&self) -> (u64, u64, u64) {
+    pub(crate) fn is_quiet(&self) -> bool {
         let word = self.word.load(Ordering::Relaxed);
-        (seated(word), parked(word), searching(word))
+        let told = |parker: &CachePadded<Parker>| *parker.token.lock() != Token::Nothing;
+        word & !(RUNG | FOREIGN) == 0 && !self.parkers.iter().any(told)
     }
 }
