@@ -484,7 +484,6 @@ fn run_all(inner: &Inner, mine: Place<'_>, others: Vec<Place<'_>>) -> Ran {
     if total.panic.is_some() {
         inner.lower(halt::PANICKED);
     }
-    inner.pool.call_guests();
     total
 }
 

@@ -366,10 +366,7 @@ impl Shift<'_> {
             }
         }
         self.found();
-        self.inner.sleep.hand_over();
-        if self.inner.is_stopped() {
-            self.inner.sleep.pass_on(&*self.inner.backend);
-        } else if self.local.depth.get() == 0 && self.inner.home.ledger.is_settled() {
+        if self.local.depth.get() == 0 && self.inner.home.ledger.is_settled() {
             // What this worker ran was the last, and others may sleep on it.
             self.inner.tell_all();
         }
