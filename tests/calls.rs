@@ -44,8 +44,11 @@ fn run_one_and_poll_one_run_at_most_one() {
             assert_eq!((one, counter.load(Ordering::SeqCst)), (1, ran));
         }
         assert_eq!((proactor.run_one(), proactor.poll_one()), (0, 0));
-        proactor.sleep(Duration::from_millis(3)).then(|_| ());
+        let key = proactor.sleep(Duration::from_secs(3600)).then(|_| ());
         assert_eq!(proactor.poll_one(), 0, "polling does not wait");
+        proactor.cancel(key);
+        assert_eq!(proactor.poll_one(), 1);
+        proactor.sleep(Duration::from_millis(3)).then(|_| ());
         assert_eq!(proactor.run_one(), 1, "running does");
     });
 }
