@@ -177,14 +177,18 @@ impl Builder {
             )));
         }
         // Before the strategy makes room for them, and after it has said how many.
-        let few = |threads: NonZeroUsize| match threads.get() {
+        let few = |threads: NonZeroUsize, whose: &str| match threads.get() {
             0..=MOST => Ok(threads),
             _ => Err(BuildError::knobs(format!(
-                "threads({threads}) is more than {MOST}: lower it"
+                "{whose}({threads}) is more than {MOST}: lower it"
             ))),
         };
-        let asked = self.threads.map(few).transpose()?;
-        self.knobs.workers = self.dispatcher.attach(asked).and_then(few)?;
+        let asked = self
+            .threads
+            .map(|asked| few(asked, "threads"))
+            .transpose()?;
+        let answered = self.dispatcher.attach(asked)?;
+        self.knobs.workers = few(answered, "what the strategy's attach answers, threads")?;
         Ok(self)
     }
 }

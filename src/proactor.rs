@@ -378,6 +378,11 @@ impl Proactor {
         self.port.post(call);
     }
 
+    /// As [`CompletionPort::post_keyed`].
+    pub fn post_keyed<F: FnOnce() + Send + 'static>(&self, key: u64, call: F) {
+        self.port.post_keyed(key, call);
+    }
+
     /// As [`CompletionPort::dispatch`].
     pub fn dispatch<F: FnOnce() + Send + 'static>(&self, call: F) {
         self.port.dispatch(call);

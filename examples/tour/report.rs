@@ -133,7 +133,7 @@ impl Report {
         if self.rows.iter().any(|row| row.model.strategy().is_some()) {
             self.say(
                 "What it teaches: each proactor row ran the same handlers (echo_server in examples/tour/servers.rs); \
-                 who runs them is the one builder line `.strategy(..)`.",
+                 who runs them is the one builder line `.dispatcher(..)`, or by its name `.strategy(..)`.",
             );
         }
     }

@@ -119,7 +119,7 @@ impl<'a> Report<'a> {
             .unwrap_or_default();
         self.say(&format!(
             "medians over {}; <- recommended, ~ keeps up with the best\nspeed-up: over one thread of the same strategy; \
-             of the best: share of the best cell's throughput in the same repeat",
+             of the best: share of the best cell's throughput; both within a repeat, and the median of that",
             many(repeats, "repeat")
         ));
     }

@@ -15,7 +15,8 @@ use crate::port::object::Handle;
 /// How many connections the kernel holds for a listener that does not accept them yet.
 const BACKLOG: i32 = 1024;
 
-/// A listening socket. Dropping it closes it, and ends what is pending as cancelled. `&self` serves any number of threads.
+/// A listening socket. Dropping it closes it, and ends what is pending as cancelled. `&self` serves any number of threads: to
+/// close it from elsewhere while a handler accepts with it, share it in an `Arc` and call [`close`](Self::close).
 ///
 /// ```
 /// use proactor::{net::{TcpListener, TcpStream}, Proactor};

@@ -482,8 +482,9 @@ impl CompletionPort {
         }
     }
 
-    /// Queues `call` as what follows from this handler: in this thread's turn, before what is queued already. Outside
-    /// of a handler as [`post`](Self::post).
+    /// Queues `call` as what follows from this handler: under the strategies here in this thread's turn, before what is queued
+    /// already; one of your own decides ([`Origin::Finished`](crate::dispatch::Origin::Finished)). Outside of a handler as
+    /// [`post`](Self::post).
     pub fn defer<F: FnOnce() + Send + 'static>(&self, call: F) {
         self.0
             .hand(completion::post(&self.0.home, 0, call), Route::Finished);

@@ -115,6 +115,10 @@ impl<'a> Hunt<'a> {
         bench: &'a Bench,
         jobs: usize,
     ) -> Result<Self, Fault> {
+        eprintln!(
+            "first the {} models without any mutant: what each reaches, and how long it takes",
+            models.len()
+        );
         let progress = Progress::new(models.len(), "unmutated");
         let ways = Mutex::new(Vec::new());
         in_parallel(jobs, models.len(), |thread, at| {
