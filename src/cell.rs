@@ -123,6 +123,14 @@ impl Header {
             .is_ok()
     }
 
+    /// The body is used by somebody who holds only a key.
+    #[inline(always)]
+    pub(crate) fn used(&self) {
+        if sync::recycles() {
+            self.tenant.used();
+        }
+    }
+
     /// A tenant comes or goes.
     #[inline(always)]
     fn touch(&self) {
@@ -131,8 +139,9 @@ impl Header {
         }
     }
 
+    /// Acquire, the other half of the Release in `alloc`.
     pub(crate) fn data(&self) -> u64 {
-        self.data.load(Ordering::Relaxed)
+        self.data.load(Ordering::Acquire)
     }
 
     #[inline]
@@ -287,14 +296,17 @@ impl Home {
                 loose: Chain::EMPTY,
             })
         };
-        Arc::new_cyclic(|me| Self {
+        let home = Arc::new_cyclic(|me| Self {
             ledger: Ledger::new(workers),
             id: sync::fresh_id(),
             me: me.clone(),
             depots: [depot(), depot(), depot()],
             slabs: PlainMutex::new(Slabs(Vec::new())),
             owner: OnceLock::new(),
-        })
+        });
+        #[cfg(proactor_loom)]
+        sync::model::born(&*home);
+        home
     }
 
     /// The home of a cell.
@@ -310,6 +322,21 @@ impl Home {
         unsafe { &*home }
     }
 
+    /// Keeps it in memory, whatever becomes of its port. For whoever has a piece of its work, which keeps it until then.
+    pub(crate) fn keep(&self) -> Option<Arc<Self>> {
+        self.me.upgrade().filter(|_| !mutant("home-not-kept"))
+    }
+
+    /// Lets others go first, in a model, and says so if it was dropped by then.
+    #[inline(always)]
+    pub(crate) fn must_live(&self) {
+        #[cfg(proactor_loom)]
+        {
+            sync::yield_now();
+            assert!(sync::model::lives(self), "a home was used after its end");
+        }
+    }
+
     /// A cell for a body of `class`, with its header written. The body is the caller's to write.
     #[inline]
     pub(crate) fn alloc(
@@ -323,7 +350,8 @@ impl Home {
         let header = header(cell);
         header.touch();
         header.vtable.set(vtable);
-        header.data.store(data, Ordering::Relaxed);
+        // Release, for a canceller with the key of an earlier tenant: if it reads this, it sees that the tenant has changed.
+        header.data.store(data, Ordering::Release);
         let generation = header.state.load(Ordering::Relaxed) & !PHASE;
         header.state.store(generation | phase, Ordering::Relaxed);
         cell
@@ -448,6 +476,8 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
+        #[cfg(proactor_loom)]
+        sync::model::died(self);
         let slabs = self
             .slabs
             .get_mut()

@@ -151,8 +151,15 @@ struct Finished<'a>(&'a Home);
 impl Drop for Finished<'_> {
     fn drop(&mut self) {
         let home = self.0;
-        // A worker looks by itself before it sleeps or leaves.
-        if !Local::finished(home) && home.ledger.is_settled() {
+        // A worker looks by itself before it sleeps or leaves, and its port keeps the home.
+        if Local::finished(home) {
+            return;
+        }
+        // Once the work is crossed off the port may go, and nobody else may hold the home.
+        let _kept = home.keep();
+        home.ledger.finished(None);
+        home.must_live();
+        if home.ledger.is_settled() {
             if let Some(port) = port_of(home) {
                 port.settled();
             }

@@ -218,6 +218,10 @@ impl<T> Filler<T> {
             .filter(|_| !mutant("output-calls-nobody"))
         {
             inner.pool.call_guests();
+            // A thread that has no place, but takes completions by hand, is no company that the waiter knows of.
+            if inner.pool.somebody_is_alone() && !mutant("output-rings-nobody") {
+                inner.sleep.pass_on(&*inner.backend);
+            }
         }
     }
 }

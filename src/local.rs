@@ -75,12 +75,15 @@ impl Local {
         });
     }
 
-    /// Crosses a piece of work off, as this thread; true if that is a worker.
+    /// Crosses a piece of work off, if this thread is a worker of the home's port.
     #[inline]
     pub(crate) fn finished(home: &Home) -> bool {
-        Self::with(home, |local| {
-            home.ledger.finished(local.map(|local| local.index));
-            local.is_some()
+        Self::with(home, |local| match local {
+            Some(local) => {
+                home.ledger.finished(Some(local.index));
+                true
+            }
+            None => false,
         })
     }
 }

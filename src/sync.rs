@@ -500,6 +500,7 @@ mod imp {
             static TICKS: Cell<usize> = const { Cell::new(0) };
             static RECYCLING: Cell<bool> = const { Cell::new(false) };
             static CLOCK: Cell<u64> = const { Cell::new(0) };
+            static LIVING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
         }
 
         fn take(counter: &Cell<usize>) -> bool {
@@ -539,6 +540,21 @@ mod imp {
         /// What the model's clock shows, in milliseconds after the beginning.
         pub fn set_clock(millis: u64) {
             CLOCK.with(|clock| clock.set(millis));
+        }
+
+        /// What lives, by its address.
+        pub(crate) fn born<T>(it: &T) {
+            LIVING.with(|living| living.borrow_mut().push(std::ptr::from_ref(it).addr()));
+        }
+
+        pub(crate) fn died<T>(it: &T) {
+            let it = std::ptr::from_ref(it).addr();
+            LIVING.with(|living| living.borrow_mut().retain(|&other| other != it));
+        }
+
+        pub(crate) fn lives<T>(it: &T) -> bool {
+            let it = std::ptr::from_ref(it).addr();
+            LIVING.with(|living| living.borrow().contains(&it))
         }
 
         pub(super) fn clock() -> u64 {

@@ -134,8 +134,15 @@ fn print(session: Arc<Session>, reader: ReadHalf) {
 
 fn print_line(message: &Message) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(protocol::body(message))?;
-    stdout.write_all(b"\n")?;
+    // A message is a line, and what others say does not steer this terminal.
+    let visible = protocol::body(message).iter().map(|&byte| {
+        if byte.is_ascii_control() && byte != b'\t' {
+            b'?'
+        } else {
+            byte
+        }
+    });
+    stdout.write_all(&visible.chain([b'\n']).collect::<Vec<u8>>())?;
     stdout.flush()
 }
 

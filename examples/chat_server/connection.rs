@@ -16,6 +16,9 @@ use crate::room::{MemberId, Room, Turn};
 
 /// How long to wait after an accept that failed, for want of descriptors most likely.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(10);
+/// How long one write (64 messages at most) may take: nobody who reads needs a minute for it, and who does not is dropped, also one
+/// that has nothing more to say and whose queue grows no more.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type SharedRoom = Arc<Mutex<Room<Arc<Connection>>>>;
 
@@ -121,10 +124,16 @@ fn write(connection: Arc<Connection>, mut batch: Vec<u8>) {
     let turn = connection.room.lock().take(connection.id, &mut batch);
     match turn {
         Turn::Write => {
-            let written = connection.writer.write_all(batch);
+            let written = connection.writer.write_all(batch).timeout(PATIENCE);
             written.then(move |(written, batch)| match written {
                 Ok(_) => write(connection, batch),
-                Err(_lost) => {
+                Err(lost) => {
+                    if lost.is_timeout() {
+                        let peer = connection.peer;
+                        eprintln!(
+                            "chat_server: dropped {peer}: it has read nothing for {PATIENCE:?}"
+                        );
+                    }
                     connection.room.lock().remove(connection.id);
                     connection.writer.close();
                 }

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Each port is a room. It says `listening on ADDR` for each when it is ready. Whoever joins is first told the last 100
-//! messages. A client that reads so slowly that more than `--backlog` messages beyond those wait for it is dropped, with a line
-//! on stderr. By default that is 1 MB of queue for a client; the messages themselves are kept once for all.
+//! messages. A client that reads so slowly that more than `--backlog` messages beyond those wait for it, or that reads nothing for a
+//! minute, is dropped, with a line on stderr. By default that is 1 MB of queue for a client; the messages themselves are kept once for all.
 //!
 //! SIGINT or SIGTERM ends it: it stops accepting, delivers what waits for as long as five seconds, and exits with 0. Bad usage
 //! is one line on stderr and exit 2; a failure, such as a port in use, one line and exit 1.

@@ -188,3 +188,75 @@ fn the_last_work_by_hand_ends_a_worker() {
 fn mutant_the_end_by_hand_wakes_nobody() {
     kills("end-wakes-nobody", "the_last_work_by_hand_ends_a_worker");
 }
+
+/// A thread waits for its output, alone as far as places go, while another takes completions by hand and may run its.
+fn wait_beside_a_hand(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 1);
+    port.enter();
+    let object = port.open(0);
+    let hand = {
+        let port = port.clone();
+        thread::spawn(move || {
+            port.arrive(0, 1);
+            let mut batch = Batch::new();
+            if let Some(seat) = port.port.seat() {
+                seat.reap(&mut batch, Some(Instant::now()))
+                    .expect("the kernel looks");
+            }
+            batch.drain().map(proactor::Completion::run).count()
+        })
+    };
+    assert_eq!(object.taking(1).wait().expect("a unit"), 1);
+    seen.saw(match hand.join().expect("it returns") {
+        0 => "found here",
+        _ => "found by hand",
+    });
+    port.cross_off();
+    drop(object);
+}
+
+#[test]
+fn a_waiter_beside_a_hand_is_told() {
+    model(
+        "a_waiter_beside_a_hand_is_told",
+        &["found here", "found by hand"],
+        wait_beside_a_hand,
+    );
+}
+
+#[test]
+fn mutant_an_output_rings_nobody() {
+    kills("output-rings-nobody", "a_waiter_beside_a_hand_is_told");
+}
+
+/// A thread has the only seat by hand, and does nothing with it, while a worker is about to park and somebody posts.
+fn post_beside_a_hand(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 1, 0);
+    port.enter();
+    let seat = port.port.seat().expect("nobody else has it");
+    let worker = workers(&port, 1);
+    port.port.post({
+        let port = port.clone();
+        move || port.cross_off()
+    });
+    assert_eq!(join(worker), 1);
+    drop(seat);
+    seen.saw("woken");
+}
+
+#[test]
+fn a_post_beside_a_hand_reaches_a_worker_that_is_about_to_park() {
+    model(
+        "a_post_beside_a_hand_reaches_a_worker_that_is_about_to_park",
+        &["woken"],
+        post_beside_a_hand,
+    );
+}
+
+#[test]
+fn mutant_no_fence_before_a_worker_parks() {
+    kills(
+        "sleep-announce-fence",
+        "a_post_beside_a_hand_reaches_a_worker_that_is_about_to_park",
+    );
+}

@@ -12,6 +12,7 @@ use crate::completion::Completion;
 use crate::error::BuildError;
 use crate::local::Local;
 use crate::queue::{Injector, List};
+use crate::sync::yield_now;
 
 /// The strategy of a port that is used alone: everything waits in one queue.
 #[derive(Debug, Default)]
@@ -93,10 +94,14 @@ impl Drop for Seat<'_> {
 /// searches, until `found`.
 fn stand(inner: &Inner, notified: bool) -> bool {
     let answered = inner.sleep.stand(notified);
-    if inner.is_stopped() {
+    let for_another = notified && inner.pool.somebody_is_alone();
+    if inner.is_stopped() || for_another {
         inner.sleep.pass_on(&*inner.backend);
     }
     inner.sleep.hand_over();
+    if for_another {
+        yield_now(); // Or this one, sitting again at once, hears it once more.
+    }
     answered
 }
 

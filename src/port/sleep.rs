@@ -331,8 +331,7 @@ impl Sleep {
             }
             waiters.push(index);
         }
-        // No fence: whoever makes work visible and misses this worker sees those who sit, or is seen by them; and who wakes
-        // everybody takes the lock that was held just now.
+        self.announce();
         if recheck() && self.withdraw(index) {
             return self.leave(index, Unparked::LookAgain);
         }

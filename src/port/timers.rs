@@ -189,6 +189,7 @@ impl Timers {
             return None;
         }
         let raw = cancelled(timer.phase())?;
+        timer.used();
         // SAFETY: its result is open, so the cell is still this timer's.
         let node = unsafe { node_of(cell) }?;
         // SAFETY: as above; a node that is not linked is not armed yet, and `arm` will see the request.

@@ -277,12 +277,15 @@ impl Shift<'_> {
     /// Looks for work for a while before sleeping, if the builder was told to. True if there is some.
     fn spin(&self) -> bool {
         let spin = self.inner.pool.knobs.spin;
-        // Who spins hears of no event: so only beside somebody who does.
-        if spin.is_zero() || !self.inner.sleep.is_watched() {
+        if spin.is_zero() {
             return false;
         }
         let until = Instant::now() + spin;
-        while Instant::now() < until {
+        // Who spins hears of no event: so only beside somebody who does.
+        while self.inner.sleep.is_watched() && Instant::now() < until {
+            if self.inner.is_restless() {
+                return true;
+            }
             for _ in 0..16 {
                 if !self.inner.dispatcher.is_empty() {
                     return true;
