@@ -231,6 +231,7 @@ fn mutant_an_output_rings_nobody() {
 
 /// A thread has the only seat by hand, and does nothing with it, while a worker is about to park and somebody posts.
 fn post_beside_a_hand(seen: &Seen) {
+    proactor::model::spurious(1);
     let port = port(Strategy::LeaderFollowers, 1, 1, 0);
     port.enter();
     let seat = port.port.seat().expect("nobody else has it");

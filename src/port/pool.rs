@@ -188,17 +188,14 @@ impl Pool {
         self.call_guests();
     }
 
-    /// Whether the calling worker is the only one, and may sit untimed though it waits for an output that another could
-    /// take delivery of. It has taken its seat. The lock orders this against `claim`: either the newcomer's place is seen
-    /// here, or the newcomer sees this worker (`somebody_is_alone`), and rings it out of its seat.
+    /// Whether the calling worker is the only one, and may sit untimed though it waits for an output that another could take
+    /// delivery of. It has taken its seat, and looks for its output once more after this: whoever delivers it until then is
+    /// seen, and whoever does later sees that somebody is alone, and rings.
     pub(crate) fn stay_alone(&self) -> bool {
-        if self.busy() > 1 {
-            return false; // Another may have said so just now, and not yet heard that it is no longer.
-        }
-        self.alone.store(true, Ordering::Relaxed);
+        // Another that is here may have said so just now, and not yet heard that it is no longer.
         let alone = self.busy() == 1;
-        if !alone {
-            self.end_alone();
+        if alone {
+            self.alone.store(true, Ordering::Relaxed);
         }
         alone
     }
@@ -207,8 +204,8 @@ impl Pool {
         self.alone.store(false, Ordering::Relaxed);
     }
 
-    /// Whether a worker sits untimed because it was the only one. For a worker that has its place, and for one that has heard
-    /// a bell that may have been for that other.
+    /// Whether a worker sits untimed because it was the only one. For who has delivered an output, and for who has heard a bell
+    /// that may have been for that other.
     pub(crate) fn somebody_is_alone(&self) -> bool {
         self.alone.load(Ordering::Relaxed)
     }

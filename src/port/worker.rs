@@ -74,9 +74,6 @@ impl Inner {
         let knobs = &self.pool.knobs;
         let local = Local::new(&self.home, place.index, knobs.workers.get());
         local.picks.set(place.picks.get());
-        if self.pool.somebody_is_alone() && !mutant("newcomer-keeps-quiet") {
-            self.sleep.pass_on(&*self.backend);
-        }
         let ran = local.enter(|| self.shift(&local, bounds));
         place.picks.set(local.picks.get());
         ran
