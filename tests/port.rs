@@ -5,7 +5,7 @@
 mod common;
 
 use std::io::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -313,5 +313,54 @@ fn threads_of_ones_own_share_a_port() {
             until("all have run", || ran.load(Ordering::SeqCst) == 2000);
         });
         assert_eq!(port.outstanding(), 0);
+    });
+}
+
+/// The thread that waits has the port's only place, and the other one has none: it must be told all the same.
+#[test]
+fn an_output_that_a_thread_without_a_place_delivers_ends_the_wait() {
+    within("a waiter beside a hand", || {
+        let port = CompletionPort::new().unwrap();
+        // So that the end of all work does not tell.
+        let other = port.sleep(Duration::from_secs(3600)).then(|_| ());
+        let over = Arc::new(AtomicBool::new(false));
+        let hand = {
+            let (port, over) = (port.clone(), Arc::clone(&over));
+            thread::spawn(move || {
+                let mut batch = Batch::new();
+                while !over.load(Ordering::SeqCst) {
+                    if let Some(seat) = port.seat() {
+                        seat.reap(&mut batch, Some(Instant::now() + SOON)).unwrap();
+                    }
+                    batch
+                        .drain()
+                        .for_each(|completion| assert!(completion.run()));
+                }
+            })
+        };
+        for _ in 0..50 {
+            assert!(port.sleep(Duration::from_millis(1)).wait().is_ok());
+        }
+        over.store(true, Ordering::SeqCst);
+        port.cancel(other);
+        port.notify();
+        hand.join().unwrap();
+    });
+}
+
+/// The thread that runs the last completion holds nothing else of the port, which goes meanwhile.
+#[test]
+fn the_last_completion_may_outlive_its_port_on_another_thread() {
+    within("ports that go", || {
+        for _ in 0..500 {
+            let port = CompletionPort::new().unwrap();
+            let (to, ran) = mpsc::channel();
+            port.post(move || to.send(()).unwrap());
+            let last = port.take().unwrap();
+            let runner = thread::spawn(move || assert!(last.run()));
+            drop(port);
+            runner.join().unwrap();
+            ran.recv_timeout(SOON).unwrap();
+        }
     });
 }
