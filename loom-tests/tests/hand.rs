@@ -4,7 +4,7 @@
 use loom::thread;
 use loom_tests::{Once, Seen, join, kills, model, port, workers};
 use proactor::model::ModelPort;
-use proactor::{Batch, Strategy};
+use proactor::{Batch, Completion, Strategy};
 use std::time::Instant;
 
 /// Waits in the port until it has a completion, and runs it.
@@ -161,11 +161,10 @@ fn last_work_by_hand(seen: &Seen) {
         seat.reap(&mut batch, Some(Instant::now()))
             .expect("the kernel looks");
     }
-    let here = batch
+    let here: usize = batch
         .drain()
-        .filter(|_| true)
-        .map(|completion| completion.run())
-        .count();
+        .map(|completion| usize::from(completion.run()))
+        .sum();
     assert_eq!(here + join(worker), 1);
     seen.saw(if here == 1 {
         "by hand"
@@ -203,7 +202,8 @@ fn wait_beside_a_hand(seen: &Seen) {
                 seat.reap(&mut batch, Some(Instant::now()))
                     .expect("the kernel looks");
             }
-            batch.drain().map(proactor::Completion::run).count()
+            let run = |completion: Completion| usize::from(completion.run());
+            batch.drain().map(run).sum::<usize>()
         })
     };
     assert_eq!(object.taking(1).wait().expect("a unit"), 1);

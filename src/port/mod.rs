@@ -83,7 +83,7 @@ pub enum CancelOutcome {
 ///     if let Some(seat) = port.seat() {
 ///         seat.reap(&mut batch, None)?; // waits; the seat is free again before anything runs
 ///     }
-///     ran += batch.drain().filter(|_| true).map(|completion| completion.run()).count();
+///     ran += batch.drain().map(|completion| usize::from(completion.run())).sum::<usize>();
 /// }
 /// # Ok(())
 /// # }
