@@ -13,7 +13,9 @@
 
 use std::io::{self, Stdin, Write};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+#[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -77,6 +79,7 @@ fn run(options: Options) -> Result<(), Failure> {
     let totals = Arc::clone(&server.totals);
     accept(port.clone(), listener, server);
     let ended = on_signal(&port)?;
+    descriptor(&port)?; // where there is none it is said before anything is promised
 
     let mut foreign = Loop {
         batch: Batch::new(),
