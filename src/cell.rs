@@ -327,14 +327,11 @@ impl Home {
         self.me.upgrade().filter(|_| !mutant("home-not-kept"))
     }
 
-    /// Lets others go first, in a model, and says so if it was dropped by then.
+    /// Says so, in a model, if it was dropped by now.
     #[inline(always)]
     pub(crate) fn must_live(&self) {
         #[cfg(proactor_loom)]
-        {
-            sync::yield_now();
-            assert!(sync::model::lives(self), "a home was used after its end");
-        }
+        assert!(sync::model::lives(self), "a home was used after its end");
     }
 
     /// A cell for a body of `class`, with its header written. The body is the caller's to write.
