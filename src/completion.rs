@@ -158,9 +158,8 @@ impl Drop for Finished<'_> {
         // Once the work is crossed off the port may go, and nobody else may hold the home.
         let _kept = home.keep();
         home.ledger.finished(None);
-        let settled = home.ledger.is_settled();
         home.must_live();
-        if settled {
+        if home.ledger.is_settled() {
             if let Some(port) = port_of(home) {
                 port.settled();
             }
