@@ -98,7 +98,7 @@ impl Builder {
     }
 
     /// How long a thread that has nothing to run looks for work before it sleeps. Default: not at all. It burns a processor for
-    /// the sake of a faster wake-up; a few microseconds at most are sensible. A thread spins only beside another one that waits
+    /// the sake of a faster wake-up; some tens of microseconds at most are sensible. A thread spins only beside another one that waits
     /// for events: one thread alone never does.
     pub fn spin(mut self, before_sleep: Duration) -> Self {
         self.knobs.spin = before_sleep;
