@@ -15,6 +15,7 @@ use crate::initiation::Initiation;
 use crate::operation::{Operation, OperationKey, Request, sealed};
 use crate::port::object::Handle;
 use crate::port::pool::Knobs;
+use crate::port::seat::Waiting;
 use crate::port::worker::Bounds;
 use crate::port::{CompletionPort, Inner};
 use crate::proactor::Proactor;
@@ -98,9 +99,13 @@ impl ModelPort {
             workers,
             ..Knobs::default()
         };
+        Self::over(kernel, dispatcher, knobs, false)
+    }
+
+    fn over(kernel: Script, dispatcher: Box<dyn Dispatcher>, knobs: Knobs, by_hand: bool) -> Self {
         let backend = Box::new(Readiness::new(kernel.clone(), Inner::let_go));
         Self {
-            port: CompletionPort(Inner::new(backend, dispatcher, knobs, false)),
+            port: CompletionPort(Inner::new(backend, dispatcher, knobs, by_hand)),
             kernel,
         }
     }
@@ -112,12 +117,7 @@ impl ModelPort {
             batch: std::num::NonZeroUsize::MIN,
             ..Knobs::default()
         };
-        let backend = Box::new(Readiness::new(kernel.clone(), Inner::let_go));
-        let waiting = Box::new(crate::port::seat::Waiting::default());
-        Self {
-            port: CompletionPort(Inner::new(backend, waiting, knobs, true)),
-            kernel,
-        }
+        Self::over(kernel, Box::new(Waiting::default()), knobs, true)
     }
 
     /// Opens object `number`.

@@ -292,7 +292,7 @@ impl Proactor {
         self.port.stop();
     }
 
-    /// Whether it is stopped.
+    /// Whether it is stopped. Who finds it so has seen what came before the [`stop`](Self::stop).
     pub fn stopped(&self) -> bool {
         self.inner().is_stopped()
     }

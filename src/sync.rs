@@ -4,10 +4,10 @@
 //! Everything concurrent in this crate takes its atomics, locks, cells and threads from here, so that
 //! the models in `loom-tests` run the very code that ships. Under `--cfg proactor_loom` they are loom's.
 //!
-//! Three things differ under the cfg, and are chosen so that a model sees more, never less:
-//! a [`Condvar`] wakes once without cause when the model asks for it; a timed wait ends when the model's
-//! scripted tick says so ([`model::tick`]); and [`mutant`] lets a test leave out one step of a protocol,
-//! to show that its model notices.
+//! What differs under the cfg is chosen so that a model sees more, never less: a [`Condvar`] wakes without cause when the
+//! model asks for it (`spurious`); time is the model's (`ticks`, `set_clock`); cells serve again only where that is what is
+//! looked at (`recycle`); a [`Trace`] tells of uses that nothing orders; and [`mutant`] lets a test leave out one step of a
+//! protocol, to show that its model notices.
 
 /// A lock that no model sees, for what is not part of a protocol; nothing of loom's happens while it is held.
 pub(crate) use std::sync::Mutex as PlainMutex;

@@ -135,32 +135,41 @@ fn mutant_a_request_is_not_seen_when_the_operation_goes_back_to_wait() {
     );
 }
 
-/// The object's operations are cancelled from outside while one is being submitted: it is cancelled, or it waits on and completes
-/// with its data.
+/// The object's operations are cancelled from outside while two are being submitted, and once more after that: no data ever come,
+/// and each completes once, as cancelled.
 fn cancel_against_submit(seen: &Seen) {
     let port = port(Strategy::LeaderFollowers, 1, 2, 1);
-    let object = Arc::new(port.open(0));
+    let object = port.open(0);
     let canceller = {
-        let object = Arc::clone(&object);
+        let object = object.clone();
         thread::spawn(move || object.cancel())
     };
-    let output = Once::default();
-    object.take(1, {
-        let output = output.clone();
-        move |result| output.happen(result.is_ok())
-    });
+    let outputs = [Once::default(), Once::default()];
+    for output in outputs.clone() {
+        object.take(1, move |result| output.happen(result.is_err()));
+    }
     canceller.join().expect("it cancels");
-    port.arrive(0, 1);
-    assert_eq!(port.work(), 1);
-    seen.saw(if output.how() { "done" } else { "cancelled" });
+    let by_the_first = port.poll();
+    object.cancel();
+    assert_eq!(by_the_first + port.work(), 2);
+    assert!(outputs.iter().all(Once::how), "there were no data");
+    seen.saw(format!("{by_the_first} by the first"));
 }
 
 #[test]
 fn what_is_cancelled_while_it_is_submitted_completes_once() {
     model(
         "what_is_cancelled_while_it_is_submitted_completes_once",
-        &["done", "cancelled"],
+        &["0 by the first", "1 by the first", "2 by the first"],
         cancel_against_submit,
+    );
+}
+
+#[test]
+fn mutant_a_cancel_asks_nobody() {
+    kills(
+        "cancel-asks-nobody",
+        "what_is_cancelled_while_it_is_submitted_completes_once",
     );
 }
 
@@ -424,11 +433,27 @@ fn the_last_handle_closes_the_object() {
 }
 
 #[test]
+fn mutant_the_last_handle_waits_for_nobody() {
+    kills(
+        "close-waits-for-nobody",
+        "the_last_handle_closes_the_object",
+    );
+}
+
+#[test]
 fn a_closed_object_goes_with_its_last_handle() {
     model(
         "a_closed_object_goes_with_its_last_handle",
         &["gone already", "closed by the other"],
         |seen| handles_go(seen, true),
+    );
+}
+
+#[test]
+fn mutant_a_closer_with_a_handle_waits_for_nobody() {
+    kills(
+        "close-waits-for-nobody",
+        "a_closed_object_goes_with_its_last_handle",
     );
 }
 
@@ -458,5 +483,13 @@ fn a_descriptor_outlives_the_attempt_of_who_initiates() {
         "a_descriptor_outlives_the_attempt_of_who_initiates",
         &["done", "closed"],
         close_against_submit,
+    );
+}
+
+#[test]
+fn mutant_the_close_does_not_wait_for_who_initiates() {
+    kills(
+        "close-waits-for-nobody",
+        "a_descriptor_outlives_the_attempt_of_who_initiates",
     );
 }

@@ -3,11 +3,9 @@
 #![cfg(proactor_loom)]
 
 use loom::thread;
-use loom_tests::{Once, Seen, Wait, join, kills, model, model_at, port, port_at_once, workers};
+use loom_tests::{Once, Seen, Wait, join, kills, model, port, port_at_once, workers};
 use proactor::Strategy;
 use proactor::model::ModelPort;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The handler of the first object waits for the handler of the second, whose data arrive only when the first one runs: somebody
 /// else must have the seat by then.
@@ -64,10 +62,26 @@ fn two_workers_with_two_seats_never_leave_the_port_alone() {
 }
 
 #[test]
+fn mutant_the_end_is_not_told_to_the_other_of_two() {
+    kills(
+        "stop-not-passed-on",
+        "two_workers_with_two_seats_never_leave_the_port_alone",
+    );
+}
+
+#[test]
 fn three_workers_with_two_seats_never_leave_the_port_alone() {
     model("three_workers_with_two_seats", &BOTH, |seen| {
         handler_waits_for_an_event(seen, 3, 2, 0);
     });
+}
+
+#[test]
+fn mutant_the_end_is_not_told_to_the_others_of_three() {
+    kills(
+        "stop-not-passed-on",
+        "three_workers_with_two_seats_never_leave_the_port_alone",
+    );
 }
 
 #[test]
@@ -84,26 +98,30 @@ fn three_workers_with_one_seat_never_leave_the_port_alone() {
     });
 }
 
-/// Both seats' holders must go to work while the third is parked: two handlers wait for a third.
+#[test]
+fn mutant_nobody_of_three_is_appointed_to_watch() {
+    kills(
+        "promote-nobody",
+        "three_workers_with_one_seat_never_leave_the_port_alone",
+    );
+}
+
+/// One handler after the other waits for a third, so both seats' holders go to work, while the third worker is parked or about
+/// to be.
 fn two_handlers_wait_for_a_third(seen: &Seen) {
     let port = port(Strategy::LeaderFollowers, 3, 2, 3);
     let objects = [port.open(0), port.open(1), port.open(2)];
     let done = Wait::default();
-    // Seen by no model: it only counts.
-    let both = Arc::new(AtomicUsize::new(0));
-    for object in &objects[..2] {
-        let (port, done, both) = (port.clone(), done.clone(), both.clone());
-        object.take(1, move |_| {
-            if both.fetch_add(1, Ordering::Relaxed) == 1 {
-                port.arrive(2, 1);
-            }
+    for number in 0..2 {
+        let (port, done) = (port.clone(), done.clone());
+        objects[number].take(1, move |_| {
+            port.arrive(number + 1, 1);
             done.wait();
         });
     }
     objects[2].take(1, move |_| done.happen());
     let others = workers(&port, 2);
     port.arrive(0, 1);
-    port.arrive(1, 1);
     assert_eq!(port.work() + join(others), 3);
     seen.saw("all three ran");
     drop(objects);
@@ -111,13 +129,16 @@ fn two_handlers_wait_for_a_third(seen: &Seen) {
 
 #[test]
 fn whoever_leaves_the_last_seat_promotes() {
-    // At two preemptions this takes minutes: `.ci/long` does.
-    model_at(
-        1,
+    model(
         "whoever_leaves_the_last_seat_promotes",
         &["all three ran"],
         two_handlers_wait_for_a_third,
     );
+}
+
+#[test]
+fn mutant_whoever_leaves_the_last_seat_promotes_nobody() {
+    kills("promote-nobody", "whoever_leaves_the_last_seat_promotes");
 }
 
 #[test]

@@ -103,3 +103,8 @@ fn a_watcher_that_is_called_away_is_replaced() {
         watcher_is_replaced,
     );
 }
+
+#[test]
+fn mutant_who_is_called_away_keeps_the_watch() {
+    kills("watch-kept", "a_watcher_that_is_called_away_is_replaced");
+}

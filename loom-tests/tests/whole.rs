@@ -191,6 +191,11 @@ fn a_handler_may_drop_the_proactor_of_two() {
 }
 
 #[test]
+fn mutant_what_is_left_of_two_stays() {
+    kills("late-push-stays", "a_handler_may_drop_the_proactor_of_two");
+}
+
+#[test]
 fn mutant_a_proactor_joins_itself() {
     kills("drop-joins-itself", "a_handler_may_drop_the_proactor");
 }
@@ -273,6 +278,11 @@ fn a_waiter_that_is_parked_looks_again() {
         &["delivered by the other", "found alone"],
         |seen| wait_against_newcomer(seen, 1),
     );
+}
+
+#[test]
+fn mutant_a_parked_waiter_keeps_its_watch() {
+    kills("watch-kept", "a_waiter_that_is_parked_looks_again");
 }
 
 #[test]

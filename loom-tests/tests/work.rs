@@ -63,6 +63,14 @@ fn settled_is_never_said_too_early_of_outsiders() {
 }
 
 #[test]
+fn mutant_a_finish_outside_is_relaxed() {
+    kills(
+        "work-finish-relaxed",
+        "settled_is_never_said_too_early_of_outsiders",
+    );
+}
+
+#[test]
 fn mutant_a_finish_is_relaxed() {
     kills("work-finish-relaxed", "settled_is_never_said_too_early");
 }

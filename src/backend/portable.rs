@@ -26,8 +26,6 @@ use crate::operation::Request;
 pub(crate) struct Portable {
     poller: Poller,
     edge: bool,
-    epoch: Instant,
-    /// In nanoseconds after `epoch`.
     alarm: Alarm,
 }
 
@@ -41,13 +39,8 @@ impl Portable {
         Ok(Self {
             edge: poller.supports_edge(),
             poller,
-            epoch: Instant::now(),
             alarm: Alarm::new(),
         })
-    }
-
-    fn nanos(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(Alarm::NEVER)
     }
 
     fn event(&self, object: ObjectId, read: bool, write: bool) -> Event {
@@ -109,9 +102,8 @@ impl Demux for Portable {
         deadline: Option<Instant>,
         sink: &mut dyn Sink,
     ) -> io::Result<Woken> {
-        let own = deadline.map_or(Alarm::NEVER, |at| self.nanos(at));
-        let until = self.alarm.sleep(own);
-        let now = self.nanos(Instant::now());
+        let until = self.alarm.sleep(deadline);
+        let now = self.alarm.nanos(Instant::now());
         let timeout =
             (until != Alarm::NEVER).then(|| Duration::from_nanos(until.saturating_sub(now)));
         let room = events.portable.get_or_insert_with(polling::Events::new);
@@ -148,7 +140,7 @@ impl Demux for Portable {
         // `polling` does not tell that it was notified: an empty wait may have been.
         Ok(Woken {
             notified: true,
-            timer: self.alarm.is_over(self.nanos(Instant::now())),
+            timer: self.alarm.is_over(self.alarm.nanos(Instant::now())),
         })
     }
 
@@ -158,7 +150,6 @@ impl Demux for Portable {
     }
 
     fn set_timer(&self, at: Option<Instant>) {
-        let at = at.map_or(Alarm::NEVER, |at| self.nanos(at));
         if self.alarm.set(at) {
             self.notify();
         }

@@ -24,7 +24,6 @@ pub(crate) struct Shared {
     kernel: Mutex<Kernel>,
     changed: Condvar,
     alarm: Alarm,
-    epoch: Instant,
     seats: usize,
     edge: bool,
     at_once: bool,
@@ -117,7 +116,6 @@ impl Script {
             kernel: Mutex::new(kernel),
             changed: Condvar::new(),
             alarm: Alarm::new(),
-            epoch: Instant::now(),
             seats,
             edge: seats > 1,
             at_once,
@@ -166,7 +164,8 @@ impl Script {
     /// Time passes, until that long after the beginning.
     pub(crate) fn pass(&self, until: Duration) {
         let mut kernel = self.kernel.lock();
-        kernel.now = nanos(until);
+        // Not never, so that whatever is set is over then.
+        kernel.now = u64::try_from(until.as_nanos()).unwrap_or(Alarm::NEVER - 1);
         drop(kernel);
         self.changed.notify_all();
     }
@@ -193,10 +192,6 @@ impl Script {
         }
     }
 
-    fn clock(&self, at: Instant) -> u64 {
-        nanos(at.saturating_duration_since(self.epoch))
-    }
-
     /// Waits for something to happen, as one who sleeps until `until`; what, and whether the bell was heard.
     fn events(&self, until: u64, deadline: Option<Instant>) -> (Vec<(ObjectId, Ready)>, Woken) {
         let mut late = deadline.is_some_and(|at| at <= Instant::now());
@@ -221,10 +216,6 @@ impl Script {
         };
         (std::mem::take(&mut kernel.events), woken)
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(Alarm::NEVER - 1)
 }
 
 impl Demux for Script {
@@ -275,8 +266,7 @@ impl Demux for Script {
         let (events, woken) = if self.edge {
             self.events(Alarm::NEVER, deadline)
         } else {
-            let own = deadline.map_or(Alarm::NEVER, |at| self.clock(at));
-            let until = self.alarm.sleep(own);
+            let until = self.alarm.sleep(deadline);
             let (events, _) = self.events(until, deadline);
             self.alarm.wake();
             let woken = Woken {
@@ -300,14 +290,14 @@ impl Demux for Script {
     }
 
     fn set_timer(&self, at: Option<Instant>) {
-        let at = at.map(|at| self.clock(at));
         if self.edge {
+            let at = at.map(|at| self.alarm.nanos(at));
             let mut kernel = self.kernel.lock();
             kernel.timer = at;
             if at.is_some_and(|at| at <= kernel.now) {
                 self.changed.notify_one();
             }
-        } else if self.alarm.set(at.unwrap_or(Alarm::NEVER)) {
+        } else if self.alarm.set(at) {
             self.notify();
         }
     }

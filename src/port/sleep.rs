@@ -112,6 +112,9 @@ impl Sleep {
     /// A foreign event loop will wait on the port's descriptor; true if that is news. Then the caller looks for work that nobody
     /// was told of.
     pub(crate) fn is_foreign(&self) -> bool {
+        if self.word.load(Ordering::Relaxed) & FOREIGN != 0 {
+            return false; // As at each turn of that loop but its first.
+        }
         let before = self.word.fetch_or(FOREIGN, Ordering::Relaxed);
         self.announce();
         before & FOREIGN == 0
