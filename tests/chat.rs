@@ -55,6 +55,17 @@ fn large(number: usize) -> Vec<u8> {
     frame(format!("{number:0MOST_BODY_BYTES$}").as_bytes())
 }
 
+/// Two members, of whom the second reads little unless it is asked to.
+fn talker_and_quiet(server: &Server) -> (Member, Member) {
+    let mut members = [
+        Member::connect(server.addresses[0]),
+        Member::with_small_ears(server.addresses[0]),
+    ];
+    meet(&mut members);
+    let [talker, quiet] = members;
+    (talker, quiet)
+}
+
 /// Has `talker` say all of the flood, and hear it, in parts of which none is a backlog.
 fn flood(talker: &mut Member) -> Vec<u8> {
     let mut said = Vec::new();
@@ -221,12 +232,7 @@ fn each_port_is_a_room_of_its_own() {
 fn who_says_no_more_is_told_what_waits() {
     everywhere(|arguments| {
         let server = Server::start(arguments);
-        let mut members = [
-            Member::connect(server.addresses[0]),
-            Member::with_small_ears(server.addresses[0]),
-        ];
-        meet(&mut members);
-        let [mut talker, mut quiet] = members;
+        let (mut talker, mut quiet) = talker_and_quiet(&server);
         let said = flood(&mut talker);
         quiet.finish();
         quiet.hears(&said);
@@ -243,12 +249,7 @@ fn who_says_no_more_is_told_what_waits() {
 fn who_reads_too_slowly_is_dropped_and_no_other() {
     everywhere(|arguments| {
         let server = Server::start(&[arguments, &["--backlog", "50"]].concat());
-        let mut members = [
-            Member::connect(server.addresses[0]),
-            Member::with_small_ears(server.addresses[0]),
-        ];
-        meet(&mut members);
-        let [mut talker, mut quiet] = members;
+        let (mut talker, mut quiet) = talker_and_quiet(&server);
         let said = flood(&mut talker);
         assert!(quiet.bytes_until_lost() < said.len());
         let dropped = format!("dropped {}: ", quiet.local_addr());
@@ -260,16 +261,32 @@ fn who_reads_too_slowly_is_dropped_and_no_other() {
     });
 }
 
+/// Its queue grows no more, so no backlog ends it.
+#[test]
+fn who_says_no_more_and_reads_nothing_is_dropped() {
+    let patience = Duration::from_secs(1);
+    let server = Server::start(&["--patience", "1"]);
+    let (mut talker, mut quiet) = talker_and_quiet(&server);
+    let said = flood(&mut talker);
+    quiet.finish();
+    let dropped = format!("dropped {}: it reads nothing", quiet.local_addr());
+    let begun = Instant::now();
+    while begun.elapsed() < 3 * patience {
+        talker.say(&frame(b"and on it goes"));
+        talker.hears(&frame(b"and on it goes"));
+    }
+    assert!(quiet.bytes_until_lost() < said.len());
+    drop((talker, quiet));
+    server.signal("-TERM");
+    let stderr = server.ended();
+    assert!(stderr.contains(&dropped), "{stderr}");
+}
+
 #[test]
 fn a_signal_ends_it_when_what_waits_is_delivered() {
     everywhere(|arguments| {
         let server = Server::start(arguments);
-        let mut members = [
-            Member::connect(server.addresses[0]),
-            Member::with_small_ears(server.addresses[0]),
-        ];
-        meet(&mut members);
-        let [mut talker, mut quiet] = members;
+        let (mut talker, mut quiet) = talker_and_quiet(&server);
         let said = flood(&mut talker);
         server.signal("-TERM");
         assert_eq!(talker.rest(), b"");
@@ -332,6 +349,7 @@ fn the_server_helps_and_refuses_bad_input_in_one_line() {
         "--threads",
         "--backend",
         "--backlog",
+        "--patience",
         "--help",
     ];
     assert_helps("chat_server", &flags);
@@ -348,6 +366,7 @@ fn the_server_helps_and_refuses_bad_input_in_one_line() {
         ),
         (&["0", "--bind", "nowhere"], "nowhere"),
         (&["0", "--backlog", "0"], "--backlog"),
+        (&["0", "--patience", "0"], "--patience"),
         (&["0", "--unheard-of"], "--unheard-of"),
     ] {
         assert_fails("chat_server", arguments, 2, about);

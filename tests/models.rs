@@ -60,24 +60,29 @@ fn listed(page: &str, what: &str) -> BTreeSet<String> {
     names
 }
 
+/// `what` there is, and what the page lists under `heading`, are the same. Names have words that are joined by `joint`.
+fn same_as_the_page(what: &BTreeSet<&str>, heading: &str, joint: &str) {
+    let page = listed(&read(PAGE), heading);
+    let names = page.iter().map(String::as_str);
+    let named: BTreeSet<_> = names.filter(|name| is_name(name, joint)).collect();
+    let missing: Vec<_> = what.difference(&named).collect();
+    assert!(missing.is_empty(), "not in {PAGE}: {missing:?}");
+    let made_up: Vec<_> = named.difference(what).collect();
+    assert!(made_up.is_empty(), "only in {PAGE}: {made_up:?}");
+}
+
+fn models(tests: &str) -> BTreeSet<&str> {
+    let mut models = between(tests, "#[test]\nfn ", "(");
+    models.retain(|name| !name.starts_with("mutant_"));
+    models
+}
+
 #[test]
 fn every_model_is_on_the_page_and_every_name_there_is_a_model() {
     let tests = all("loom-tests/tests");
-    let models: BTreeSet<_> = between(&tests, "#[test]\nfn ", "(")
-        .into_iter()
-        .filter(|name| !name.starts_with("mutant_"))
-        .collect();
+    let models = models(&tests);
     assert!(models.len() >= 26, "only {} models", models.len());
-    let page = listed(&read(PAGE), "- model:");
-    let named: BTreeSet<_> = page
-        .iter()
-        .map(String::as_str)
-        .filter(|name| is_name(name, "_"))
-        .collect();
-    let missing: Vec<_> = models.difference(&named).collect();
-    assert!(missing.is_empty(), "not in {PAGE}: {missing:?}");
-    let made_up: Vec<_> = named.difference(&models).collect();
-    assert!(made_up.is_empty(), "in {PAGE}, but no model: {made_up:?}");
+    same_as_the_page(&models, "- model:", "_");
 }
 
 #[test]
@@ -87,20 +92,29 @@ fn every_mutant_is_on_the_page_and_killed() {
     mutants.remove("...");
     // Handed on to the function that takes an item of the deque.
     mutants.extend(between(&source, ".win(front, \"", "\""));
-    let page = listed(&read(PAGE), "- mutants:");
-    let named: BTreeSet<_> = page
+    same_as_the_page(&mutants, "- mutants:", "-");
+    mutants.retain(|mutant| !tests.contains(&format!("\"{mutant}\"")));
+    assert!(mutants.is_empty(), "no test kills {mutants:?}");
+}
+
+/// Models whose mutants are made by machine: what they are about is one ordering, or one call.
+const BY_MACHINE: [&str; 5] = [
+    "a_key_that_is_late_reads_no_other_tenants_body", // the ordering of a cell's `data`
+    "a_notification_ends_a_wait",                     // `CompletionPort::notify` deleted
+    "a_place_that_is_left_is_taken", // one guest called, not all, as a place is left
+    "a_stop_hands_over_what_came_before_it", // the ordering of the halt bits
+    "a_stop_sends_guests_home",      // one guest called, not all, at a stop
+];
+
+#[test]
+fn every_model_is_seen_to_fail() {
+    let tests = all("loom-tests/tests");
+    let mut models = models(&tests);
+    let kills = between(&tests, "kills(", ");");
+    let names = kills
         .iter()
-        .map(String::as_str)
-        .filter(|name| is_name(name, "-"))
-        .collect();
-    let missing: Vec<_> = mutants.difference(&named).collect();
-    assert!(missing.is_empty(), "not in {PAGE}: {missing:?}");
-    let made_up: Vec<_> = named.difference(&mutants).collect();
-    assert!(
-        made_up.is_empty(),
-        "in {PAGE}, but not in the source: {made_up:?}"
-    );
-    let killed = |mutant: &&&str| !tests.contains(&format!("\"{mutant}\""));
-    let spared: Vec<_> = mutants.iter().filter(killed).collect();
-    assert!(spared.is_empty(), "no test kills {spared:?}");
+        .flat_map(|call| call.split('"').skip(3).step_by(4));
+    let killing: BTreeSet<_> = names.collect();
+    models.retain(|model| !killing.contains(model) && !BY_MACHINE.contains(model));
+    assert!(models.is_empty(), "no mutant is tried on {models:?}");
 }

@@ -16,9 +16,6 @@ use crate::room::{MemberId, Room, Turn};
 
 /// How long to wait after an accept that failed, for want of descriptors most likely.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(10);
-/// How long one write (64 messages at most) may take: nobody who reads needs a minute for it, and who does not is dropped, also one
-/// that has nothing more to say and whose queue grows no more.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 type SharedRoom = Arc<Mutex<Room<Arc<Connection>>>>;
 
@@ -27,6 +24,7 @@ pub(crate) struct Site {
     port: CompletionPort,
     listener: TcpListener,
     room: SharedRoom,
+    patience: Duration,
 }
 
 struct Connection {
@@ -34,11 +32,20 @@ struct Connection {
     peer: SocketAddr,
     room: SharedRoom,
     id: MemberId,
+    /// How long one write (64 messages at most) may take. Who reads nothing for so long is dropped, also one that has nothing more to
+    /// say, and whose queue grows no more.
+    patience: Duration,
 }
 
 impl Site {
-    pub(crate) fn new(port: &CompletionPort, listener: TcpListener, backlog: usize) -> Self {
+    pub(crate) fn new(
+        port: &CompletionPort,
+        listener: TcpListener,
+        backlog: usize,
+        patience: Duration,
+    ) -> Self {
         Self {
+            patience,
             port: port.clone(),
             listener,
             room: Arc::new(Mutex::new(Room::new(backlog))),
@@ -64,7 +71,7 @@ pub(crate) fn accept(site: Arc<Site>) {
     site.listener.accept().then(move |accepted| match accepted {
         Ok((stream, peer)) => {
             if stream.set_nodelay(true).is_ok() {
-                welcome(&site.room, stream, peer);
+                welcome(&site, stream, peer);
             }
             accept(site);
         }
@@ -79,14 +86,15 @@ pub(crate) fn accept(site: Arc<Site>) {
     });
 }
 
-fn welcome(room: &SharedRoom, stream: TcpStream, peer: SocketAddr) {
+fn welcome(site: &Site, stream: TcpStream, peer: SocketAddr) {
     let (reader, writer) = stream.into_split();
-    let joined = room.lock().join(|id| {
+    let joined = site.room.lock().join(|id| {
         Arc::new(Connection {
             writer,
             peer,
-            room: Arc::clone(room),
+            room: Arc::clone(&site.room),
             id,
+            patience: site.patience,
         })
     });
     if let Some(connection) = joined {
@@ -124,15 +132,16 @@ fn write(connection: Arc<Connection>, mut batch: Vec<u8>) {
     let turn = connection.room.lock().take(connection.id, &mut batch);
     match turn {
         Turn::Write => {
-            let written = connection.writer.write_all(batch).timeout(PATIENCE);
+            let written = connection
+                .writer
+                .write_all(batch)
+                .timeout(connection.patience);
             written.then(move |(written, batch)| match written {
                 Ok(_) => write(connection, batch),
                 Err(lost) => {
                     if lost.is_timeout() {
                         let peer = connection.peer;
-                        eprintln!(
-                            "chat_server: dropped {peer}: it has read nothing for {PATIENCE:?}"
-                        );
+                        eprintln!("chat_server: dropped {peer}: it reads nothing, see --patience");
                     }
                     connection.room.lock().remove(connection.id);
                     connection.writer.close();

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Each port is a room. It says `listening on ADDR` for each when it is ready. Whoever joins is first told the last 100
-//! messages. A client that reads so slowly that more than `--backlog` messages beyond those wait for it, or that reads nothing for a
-//! minute, is dropped, with a line on stderr. By default that is 1 MB of queue for a client; the messages themselves are kept once for all.
+//! messages. A client that reads so slowly that more than `--backlog` messages beyond those wait for it, or that reads nothing for
+//! `--patience` seconds, is dropped, with a line on stderr. By default that is 1 MB of queue for a client; the messages themselves are kept once for all.
 //!
 //! SIGINT or SIGTERM ends it: it stops accepting, delivers what waits for as long as five seconds, and exits with 0. Bad usage
 //! is one line on stderr and exit 2; a failure, such as a port in use, one line and exit 1.
@@ -60,6 +60,9 @@ struct Options {
     /// How many messages beyond the history may wait for a client that reads slowly; with more it is dropped
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..))]
     backlog: u32,
+    /// How long a client may read nothing of what waits for it, in seconds; then it is dropped
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..))]
+    patience: u16,
 }
 
 fn main() -> ExitCode {
@@ -72,7 +75,9 @@ fn run(options: Options) -> Result<(), Failure> {
     for port in &options.ports {
         let address = SocketAddr::new(options.bind, *port);
         let listener = TcpListener::bind(&proactor, address).map_err(|error| refused(&error))?;
-        let site = Site::new(proactor.port(), listener, options.backlog as usize);
+        let patience = Duration::from_secs(options.patience.into());
+        let backlog = options.backlog as usize;
+        let site = Site::new(proactor.port(), listener, backlog, patience);
         sites.push(Arc::new(site));
     }
     stop_on_signals(&proactor)?;

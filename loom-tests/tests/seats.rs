@@ -112,9 +112,9 @@ fn two_handlers_wait_for_a_third(seen: &Seen) {
     let port = port(Strategy::LeaderFollowers, 3, 2, 3);
     let objects = [port.open(0), port.open(1), port.open(2)];
     let done = Wait::default();
-    for number in 0..2 {
+    for (number, object) in objects.iter().enumerate().take(2) {
         let (port, done) = (port.clone(), done.clone());
-        objects[number].take(1, move |_| {
+        object.take(1, move |_| {
             port.arrive(number + 1, 1);
             done.wait();
         });

@@ -98,6 +98,20 @@ fn two_clients_talk() {
 }
 
 #[test]
+fn what_others_say_is_one_line_and_does_not_steer_the_terminal() {
+    let server = Server::start(&[]);
+    let mut client = Client::start("127.0.0.1", &server.port());
+    client.type_line("here");
+    client.prints(&["here"]);
+    let mut talker = Member::connect(server.addresses[0]);
+    talker.say(&frame(b"two\nlines, \x1b[31mred\tand a tab"));
+    client.prints(&["two?lines, ?[31mred\tand a tab"]);
+    assert_ended(&client.finish(), 0, "", "");
+    drop(talker);
+    server.end();
+}
+
+#[test]
 fn a_client_says_all_of_a_long_stdin_and_prints_it() {
     let server = Server::start(&[]);
     let [mut listener]: [Member; 1] = server.members();

@@ -21,6 +21,7 @@ mod tests;
 mod tree;
 mod waits;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -131,11 +132,15 @@ fn run(options: &Options) -> Result<bool, Fault> {
         print!("{}", report::describe(mutant, &verdict));
         return Ok(matches!(verdict, Verdict::Killed { .. }));
     }
-    let built = Built::new(&root, &instrumented, options.fresh)?;
     let is_listed = |mutant: &Mutant| list.has(&mutant.identity);
     let mut to_run = mutants.clone();
     to_run.retain(|mutant| !(options.skip_listed && is_listed(mutant)));
-    let verdicts = built.hunt(jobs(options))?.run(&to_run, is_listed)?;
+    let verdicts = if to_run.is_empty() {
+        HashMap::new()
+    } else {
+        let built = Built::new(&root, &instrumented, options.fresh)?;
+        built.hunt(jobs(options))?.run(&to_run, is_listed)?
+    };
     let present = report::identities(&instrumented.scan.mutants);
     let report = Report {
         mutants: &mutants,

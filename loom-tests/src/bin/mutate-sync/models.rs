@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fmt};
+
+use wait_timeout::ChildExt;
 
 use crate::Fault;
 use crate::tree::{MUTANT, REACHED};
@@ -102,7 +103,10 @@ impl Attempt<'_> {
         let began = Instant::now();
         let fault = |e| Fault::of(&self.model.name, e);
         let mut child = self.command()?.spawn().map_err(fault)?;
-        let ended = wait_within(&mut child, self.limit).map_err(fault)?;
+        let ended = child.wait_timeout(self.limit).map_err(fault)?;
+        if ended.is_none() {
+            child.kill().and_then(|()| child.wait()).map_err(fault)?;
+        }
         let ending = match ended {
             Some(status) if status.success() => Ending::Passed,
             Some(status) if was_killed(status) => Ending::Undecided,
@@ -140,25 +144,6 @@ impl Attempt<'_> {
         let log = File::create(self.log).map_err(fault)?;
         command.stderr(log.try_clone().map_err(fault)?).stdout(log);
         Ok(command)
-    }
-}
-
-/// The child's end, or none: then it is killed.
-fn wait_within(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
-    let began = Instant::now();
-    let mut pause = Duration::from_millis(1);
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if began.elapsed() > limit {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        // sleep: the standard library has no wait for a child that ends in time.
-        thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
     }
 }
 
