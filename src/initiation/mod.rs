@@ -1,0 +1,206 @@
+//! An operation described but not begun: its last method decides how it completes.
+
+mod wait;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::backend::registry::Fd;
+use crate::error::Error;
+use crate::id::ObjectId;
+use crate::operation::{self, Operation, OperationKey, code};
+use crate::port::object::Handle;
+use crate::port::{CompletionPort, Inner};
+
+/// How many handlers deep [`Initiation::wait`] runs other handlers while it waits.
+pub const WAIT_DEPTH: usize = 16;
+
+/// An operation described but not begun. Nothing happens until a last method is called:
+///
+/// - [`then`](Self::then) gives its output to a handler, on whichever thread the strategy picks;
+/// - [`wait`](Self::wait) blocks this thread until it is there.
+///
+/// `C` says what the handler is bound to; as yet that is nothing. It borrows neither its object nor its port.
+///
+/// ```
+/// use proactor::Proactor;
+/// use std::time::Duration;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let proactor = Proactor::builder().build()?;
+/// let nap = proactor.sleep(Duration::from_millis(1)); // not begun
+/// nap.key(7).then(|result| assert!(result.is_ok())); // begun
+/// proactor.run();
+/// assert!(proactor.sleep(Duration::from_millis(1)).wait().is_ok());
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "an initiation does nothing until `then` or `wait` is called"]
+pub struct Initiation<O, C = Unbound> {
+    op: O,
+    target: Target,
+    key: u64,
+    limit: Option<Duration>,
+    binding: C,
+}
+
+/// The handler is bound to nothing: it runs wherever the strategy has it run.
+#[derive(Clone, Copy, Debug)]
+pub struct Unbound;
+
+/// What an operation is about.
+#[derive(Debug)]
+enum Target {
+    Object(Handle),
+    Timer(CompletionPort, Instant),
+    /// There is no object: it ends with this raw result.
+    Failed(CompletionPort, i64),
+}
+
+impl Target {
+    fn inner(&self) -> &Inner {
+        match self {
+            Self::Object(handle) => handle.inner(),
+            Self::Timer(port, _) | Self::Failed(port, _) => &port.0,
+        }
+    }
+
+    fn port(&self) -> CompletionPort {
+        match self {
+            Self::Object(handle) => handle.port(),
+            Self::Timer(port, _) | Self::Failed(port, _) => port.clone(),
+        }
+    }
+
+    /// Whether a limit `after` now means anything: a timer that expires before it is not limited by it.
+    fn is_limited_by(&self, after: Duration) -> bool {
+        match self {
+            Self::Timer(_, at) => crate::port::timers::from_now(after) < *at,
+            Self::Object(_) => true,
+            Self::Failed(..) => false,
+        }
+    }
+}
+
+impl<O: Operation> Initiation<O> {
+    pub(crate) fn on_object(handle: &Handle, op: O) -> Self {
+        Self::new(Target::Object(handle.clone()), op)
+    }
+
+    pub(crate) fn timer(port: CompletionPort, at: Instant, op: O) -> Self {
+        Self::new(Target::Timer(port, at), op)
+    }
+
+    /// On an object of its own, which `make` opens; if that fails, so does the operation.
+    pub(crate) fn on_new(
+        port: &CompletionPort,
+        make: impl FnOnce() -> std::io::Result<Fd>,
+        op: impl FnOnce(Option<&Handle>) -> O,
+    ) -> Self {
+        let failed = |code: i64, op: O| Self::new(Target::Failed(port.clone(), code), op);
+        let opened = match make() {
+            Ok(fd) => Handle::open(port, fd, true),
+            Err(error) => Err(Error::from_io(O::KIND, &error)),
+        };
+        match opened {
+            Ok(handle) => {
+                let op = op(Some(&handle));
+                Self::new(Target::Object(handle), op)
+            }
+            Err(error) => failed(
+                error
+                    .raw_os_error()
+                    .map_or(code::CLOSED, |errno| -i64::from(errno)),
+                op(None),
+            ),
+        }
+    }
+
+    fn new(target: Target, op: O) -> Self {
+        Self {
+            op,
+            target,
+            key: 0,
+            limit: None,
+            binding: Unbound,
+        }
+    }
+}
+
+impl<O: Operation, C> Initiation<O, C> {
+    /// The key that the strategy and [`Completion::user_key`](crate::Completion::user_key) see; 0 if this is not called.
+    pub fn key(mut self, key: u64) -> Self {
+        self.key = key;
+        self
+    }
+
+    /// Ends the operation as timed out, if it is not finished `after` its initiation. Of two limits the earlier counts. Never
+    /// early; rounded up to a millisecond.
+    ///
+    /// ```
+    /// use proactor::{net::{TcpListener, TcpStream}, Proactor};
+    /// use std::time::Duration;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let proactor = Proactor::builder().build()?;
+    /// let listener = TcpListener::bind(&proactor, "127.0.0.1:0".parse()?)?;
+    /// let error = listener.accept().timeout(Duration::from_millis(5)).wait().expect_err("nobody comes");
+    /// assert!(error.is_timeout());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn timeout(mut self, after: Duration) -> Self {
+        self.limit = Some(self.limit.map_or(after, |limit| limit.min(after)));
+        self
+    }
+
+    /// The port that it will be initiated on.
+    pub(crate) fn port(&self) -> CompletionPort {
+        self.target.port()
+    }
+}
+
+impl<O: Operation> Initiation<O> {
+    /// Begins the operation. `handler` gets its output, once, never inside this call, on whichever thread the strategy
+    /// picks; it gets it also when the operation fails, is cancelled or times out, and then the buffers with it. Does not
+    /// block. Allocates nothing once warm, if operation and captures fit in 256 bytes.
+    ///
+    /// On a stopped proactor the operation begins, and its handler waits for the next run; on a closed port or object it
+    /// ends as closed. If the proactor is dropped first, the handler is dropped uncalled.
+    ///
+    /// The key that comes back cancels this operation and no other: [`CompletionPort::cancel`].
+    pub fn then<H: FnOnce(O::Output) + Send + 'static>(self, handler: H) -> OperationKey {
+        let Self {
+            op,
+            target,
+            key,
+            limit,
+            binding: Unbound,
+        } = self;
+        let object = match &target {
+            Target::Object(handle) => handle.id(),
+            Target::Timer(..) => ObjectId::TIMER,
+            Target::Failed(..) => ObjectId::NONE,
+        };
+        let inner = target.inner();
+        let cell = operation::place(&inner.home, object, key, op, handler);
+        let name = OperationKey::of(cell, &inner.home);
+        if let Some(after) = limit.filter(|&after| target.is_limited_by(after)) {
+            inner.limit(cell, after);
+        }
+        match &target {
+            Target::Object(handle) => inner.submit(cell, handle.entry()),
+            Target::Timer(_, at) => inner.arm(cell, *at),
+            Target::Failed(_, raw) => inner.fail(cell, *raw),
+        }
+        name
+    }
+}
+
+impl<O: Operation, C> fmt::Debug for Initiation<O, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Initiation")
+            .field("kind", &O::KIND)
+            .field("target", &self.target)
+            .field("port", self.target.inner())
+            .finish_non_exhaustive()
+    }
+}

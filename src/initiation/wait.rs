@@ -1,0 +1,122 @@
+//! Waiting for an output: this thread works for the port meanwhile, or waits for those who do.
+
+use super::{Initiation, WAIT_DEPTH};
+use crate::local::Local;
+use crate::operation::{self, Operation, code};
+use crate::port::Inner;
+use crate::port::worker::Bounds;
+use crate::sync::{Arc, Mutex, Weak, mutant};
+
+/// Where a waiting thread finds its output.
+struct Slot<T> {
+    filled: Mutex<Filled<T>>,
+    inner: Weak<Inner>,
+}
+
+enum Filled<T> {
+    NotYet,
+    Output(T),
+    /// The handler was dropped uncalled.
+    Dropped,
+}
+
+/// Fills the slot: with the output, or at least with the news that none will come.
+struct Filler<T>(Arc<Slot<T>>);
+
+impl<T> Filler<T> {
+    fn fill(&self, with: Filled<T>) {
+        *self.0.filled.lock() = with;
+        if let Some(inner) = self
+            .0
+            .inner
+            .upgrade()
+            .filter(|_| !mutant("output-calls-nobody"))
+        {
+            inner.pool.call_guests();
+            // A thread that has no place, but takes completions by hand, is no company that the waiter knows of.
+            if inner.pool.somebody_is_alone() && !mutant("output-rings-nobody") {
+                inner.sleep.pass_on(&*inner.backend);
+            }
+        }
+    }
+}
+
+impl<T> Drop for Filler<T> {
+    fn drop(&mut self) {
+        let open = matches!(*self.0.filled.lock(), Filled::NotYet);
+        if open {
+            self.fill(Filled::Dropped);
+        }
+    }
+}
+
+impl<O: Operation> Initiation<O> {
+    /// Begins the operation and blocks this thread until its output is there.
+    ///
+    /// Outside of handlers this thread works for the proactor meanwhile, if it has a place for it; so it needs nobody
+    /// else to run it. Inside a handler it first leaves what its worker has lying to the others, and then runs other
+    /// handlers nested, up to [`WAIT_DEPTH`] deep; beyond that the *result* is
+    /// [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock), at once, and the buffers come back.
+    ///
+    /// # Panics
+    ///
+    /// With a handler's panic, if this thread runs it meanwhile and the policy is
+    /// [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate); the operation goes on, and its output is dropped. Also if the port
+    /// drops the operation while this thread waits for it, which takes a second thread that drops the proactor.
+    pub fn wait(self) -> O::Output {
+        let port = self.port();
+        let inner = &*port.0;
+        let depth = Local::with(&inner.home, |local| {
+            local.map_or(0, |local| local.depth.get())
+        });
+        if depth >= WAIT_DEPTH {
+            return self
+                .op
+                .finish(operation::decode(code::WOULD_DEADLOCK, O::KIND));
+        }
+        let slot = Arc::new(Slot {
+            filled: Mutex::new(Filled::NotYet),
+            inner: Arc::downgrade(&port.0),
+        });
+        let filler = Filler(Arc::clone(&slot));
+        self.then(move |output| filler.fill(Filled::Output(output)));
+        let open = || matches!(*slot.filled.lock(), Filled::NotYet);
+        drive(inner, &open);
+        let filled = std::mem::replace(&mut *slot.filled.lock(), Filled::Dropped);
+        match filled {
+            Filled::Output(output) => output,
+            Filled::NotYet | Filled::Dropped => {
+                panic!("the proactor was dropped under a thread that waited on it")
+            }
+        }
+    }
+}
+
+/// Works for the port, or waits for those who do, while `open`.
+fn drive(inner: &Inner, open: &dyn Fn() -> bool) {
+    let bounds = Bounds {
+        until: Some(open),
+        ..Bounds::FOREVER
+    };
+    while open() && !inner.is_ended() {
+        let nested = Local::with(&inner.home, |local| {
+            local.map(|local| inner.help(local, bounds))
+        });
+        let ran = match nested {
+            Some(ran) => ran,
+            None => match inner.pool.claim_or(|| !open() || inner.is_ended()) {
+                Some(place) => inner.work(&place, bounds),
+                None => return,
+            },
+        };
+        if let Some(panic) = ran.panic {
+            std::panic::resume_unwind(panic);
+        }
+        if open() && inner.is_stopped() {
+            // Whoever stopped it may have it run again.
+            inner
+                .pool
+                .await_change(|| !open() || !inner.is_stopped() || inner.is_ended());
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Cancellation and time limits: promises 36 to 40.

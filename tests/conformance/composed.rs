@@ -1,0 +1,1 @@
+//! Composed operations: promises 41 to 43.

@@ -1,0 +1,13 @@
+//! What a proactor promises, one test a promise, each named by its number; `docs/conformance.md` has the list.
+#![cfg(not(proactor_loom))]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cancellation;
+mod composed;
+mod others;
+mod running;
+mod strands;
+mod streams;
+mod timers;

@@ -1,0 +1,1 @@
+//! The others: promises 46 to 48.

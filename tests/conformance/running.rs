@@ -1,0 +1,1 @@
+//! Running: promises 1 to 9.

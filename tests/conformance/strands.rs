@@ -1,0 +1,1 @@
+//! Strands: promises 10 to 16.

@@ -1,0 +1,1 @@
+//! Streams and sockets: promises 25 to 35.

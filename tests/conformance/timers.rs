@@ -1,0 +1,1 @@
+//! Timers: promises 17 to 24.
