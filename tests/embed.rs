@@ -9,43 +9,26 @@
 #[path = "embed/pages.rs"]
 mod pages;
 
+#[path = "common/outside.rs"]
+mod outside;
 #[path = "common/process.rs"]
 mod process;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use process::{WATCHDOG, Watchdog, assert_helps, assert_refused, connect, echo, example, signal};
+use outside::root;
+use process::{
+    WATCHDOG, Watchdog, assert_helps, assert_refused, connect, echo, example, finish, signal,
+};
 
 /// Whether the port has a descriptor here.
 const GUEST: bool = cfg!(all(target_os = "linux", not(polling_test_poll_backend)));
-
-// ---- processes ----
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Runs it to its end: exit code, stdout, stderr.
-fn run(command: &mut Command, limit: Duration) -> (Option<i32>, String, String) {
-    command.stdin(Stdio::null());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().expect("to start it");
-    let _watchdog = Watchdog::watch_for(&child, limit);
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = child.wait_with_output().expect("its output");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (status.code(), text(stdout), text(stderr))
-}
 
 // ---- a strategy of one's own ----
 
@@ -77,7 +60,7 @@ fn keys(report: &str, what: &str) -> Vec<(u64, usize)> {
 fn custom_dispatcher_runs_the_highest_key_first_and_serves_everything_on_any_pool() {
     for threads in ["1", "2", "5"] {
         let mut command = example("custom_dispatcher");
-        let (code, report, errors) = run(command.args(["--threads", threads]), WATCHDOG);
+        let (code, report, errors) = finish(command.args(["--threads", threads]), WATCHDOG);
         assert_eq!(
             (code, errors.as_str()),
             (Some(0), ""),

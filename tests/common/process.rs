@@ -98,6 +98,21 @@ pub(crate) fn output_of(child: Child) -> Output {
     child.wait_with_output().expect("the example's output")
 }
 
+/// Runs any command to its end: exit code, stdout, stderr.
+pub(crate) fn finish(command: &mut Command, limit: Duration) -> (Option<i32>, String, String) {
+    command.stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("to start it");
+    let _watchdog = Watchdog::watch_for(&child, limit);
+    let output = child.wait_with_output().expect("its output");
+    let owned = |bytes: &[u8]| text(bytes).to_owned();
+    (
+        output.status.code(),
+        owned(&output.stdout),
+        owned(&output.stderr),
+    )
+}
+
 /// Runs an example to its end.
 pub(crate) fn run(name: &str, arguments: &[&str]) -> Output {
     let child = example(name).args(arguments).spawn();

@@ -1,14 +1,9 @@
 //! The pages with code to copy: it is copied, built and run, in crates outside of the workspace.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::path::Path;
 
-use super::{root, run};
-
-/// What cargo gets, for building the library anew.
-const BUILD: Duration = Duration::from_secs(400);
+use super::outside::{Crate, root};
 
 fn page(name: &str) -> String {
     fs::read_to_string(root().join("docs").join(name)).expect("the page")
@@ -28,52 +23,6 @@ fn blocks(page: &str) -> Vec<(&str, usize, String)> {
     }
     assert!(open.is_none(), "a block without an end");
     blocks
-}
-
-/// A crate outside of the workspace; gone with the test.
-struct Crate(PathBuf);
-
-impl Crate {
-    fn new(name: &str) -> Self {
-        let unique = format!("proactor-embed-{name}-{}", std::process::id());
-        let new = Self(std::env::temp_dir().join(unique));
-        // The versions that the library was built with, which are here already.
-        let lock = fs::read_to_string(root().join("Cargo.lock"));
-        new.write("Cargo.lock", &lock.expect("the workspace's lock file"));
-        new
-    }
-
-    fn write(&self, path: &str, text: &str) {
-        let path = self.0.join(path);
-        fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
-        fs::write(path, text).expect("a file");
-    }
-
-    /// Runs cargo in it, without the network; what is on its stdout.
-    fn cargo(&self, command: &str) -> String {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        cargo
-            .current_dir(&self.0)
-            .args([command, "--offline", "--quiet"]);
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("embed");
-        cargo.env("CARGO_TARGET_DIR", target);
-        for flags in [
-            "RUSTFLAGS",
-            "CARGO_ENCODED_RUSTFLAGS",
-            "CARGO_BUILD_RUSTFLAGS",
-        ] {
-            cargo.env_remove(flags);
-        }
-        let (code, stdout, stderr) = run(&mut cargo, BUILD);
-        assert_eq!(code, Some(0), "cargo {command}: {stdout}{stderr}");
-        stdout
-    }
-}
-
-impl Drop for Crate {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[test]
@@ -108,10 +57,6 @@ fn the_strategy_of_its_page_builds_and_runs_outside_of_the_workspace() {
 
 #[test]
 fn the_rust_on_the_pages_for_newcomers_compiles() {
-    let manifest = format!(
-        "[package]\nname = \"newcomers\"\nedition = \"2024\"\n[dependencies]\nproactor = {{ path = '{}' }}\n",
-        root().display()
-    );
     let mut library = "#![allow(dead_code)]\n".to_owned();
     for name in ["from-asio.md", "from-iocp.md"] {
         let page = page(name);
@@ -127,10 +72,7 @@ fn the_rust_on_the_pages_for_newcomers_compiles() {
             library += &format!("mod {module}_line_{line} {{\n{text}}}\n");
         }
     }
-    let newcomers = Crate::new("newcomers");
-    newcomers.write("Cargo.toml", &manifest);
-    newcomers.write("src/lib.rs", &library);
-    newcomers.cargo("build");
+    Crate::with_library("newcomers", &library).cargo("build");
 }
 
 /// The functions that are called in the last column of a page's tables.
