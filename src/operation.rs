@@ -398,6 +398,12 @@ impl OperationKey {
     pub(crate) fn resolve(self, home: &Home) -> Option<(Ptr, u32)> {
         (self.port == home.id).then_some((self.cell.cast(), self.generation))
     }
+
+    /// Whether its result is open and nobody has asked it to end, as far as can be seen from here.
+    pub(crate) fn is_open(self, home: &Home) -> bool {
+        let cell = self.resolve(home);
+        cell.is_some_and(|(cell, generation)| header(cell).is(generation, phase::PENDING))
+    }
 }
 
 impl fmt::Debug for OperationKey {

@@ -16,7 +16,7 @@ use crate::port::pool::Place;
 use crate::port::worker::{Bounds, Ran};
 use crate::port::{CancelOutcome, CompletionPort, Inner, halt};
 use crate::sync::{Arc, Mutex, mutant, scope, spawn_scoped, thread};
-use crate::time::{Interval, Sleep};
+use crate::time::{Interval, Sleep, Timer};
 
 /// A completion port, the strategy that dispatches what comes out of it, and the threads that run handlers.
 ///
@@ -411,6 +411,11 @@ impl Proactor {
     /// As [`CompletionPort::interval`].
     pub fn interval(&self, period: Duration) -> Interval {
         self.port.interval(period)
+    }
+
+    /// As [`CompletionPort::timer`].
+    pub fn timer(&self) -> Timer {
+        self.port.timer()
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use common::{Setup, pair, setups, until, within};
 use proactor::net::TcpStream;
+use proactor::time::Timer;
 use proactor::{CompletionPort, Proactor};
 
 /// Counts, of all threads, what is allocated or grown while it is told to.
@@ -66,6 +67,7 @@ const COUNTED: usize = 3000;
 /// What a scenario shares between its handlers.
 struct Shared {
     port: CompletionPort,
+    timer: Timer,
     done: AtomicUsize,
     open: AtomicBool,
 }
@@ -112,6 +114,19 @@ fn timers(shared: &Arc<Shared>, rounds: usize, hold: bool) {
     }
 }
 
+/// Waits on one timer, which is moved now and then: some end as cancelled.
+fn waits(shared: &Arc<Shared>, rounds: usize, hold: bool) {
+    let after = Duration::from_millis(if hold { 60 } else { 3 });
+    for round in 0..rounds {
+        if round == 0 || (!hold && round % 100 == 0) {
+            shared.timer.expires_after(after);
+        }
+        let each = Arc::clone(shared);
+        let wait = shared.timer.on_expiry();
+        wait.then(move |_| finish(&each));
+    }
+}
+
 /// As the timers, each with a limit that is lifted by cancelling.
 fn limits(shared: &Arc<Shared>, rounds: usize, _hold: bool) {
     for _ in 0..rounds {
@@ -151,6 +166,7 @@ fn all_at_once(proactor: &Proactor, threads: usize) {
 fn measure(proactor: &Proactor, threads: usize, name: &str, scenario: Scenario) {
     let shared = Arc::new(Shared {
         port: proactor.port().clone(),
+        timer: proactor.timer(),
         done: AtomicUsize::new(0),
         open: AtomicBool::new(true),
     });
@@ -207,10 +223,11 @@ fn echo_allocates_nothing(proactor: &Proactor) {
 fn nothing_is_allocated(setup: Setup) {
     let proactor = setup.build();
     proactor.start().expect("threads");
-    let scenarios: [(&str, Scenario); 4] = [
+    let scenarios: [(&str, Scenario); 5] = [
         ("calls posted from outside", post_from_outside),
         ("calls posted from inside", post_from_inside),
         ("timers", timers),
+        ("waits on one timer", waits),
         ("time limits", limits),
     ];
     for (name, scenario) in scenarios {

@@ -1,59 +1,19 @@
-//! Timers: never early, exactly once, cancelled or not, and an earlier one wakes whoever waits for a later one.
+//! Timers, beside what `tests/conformance/timers.rs` has: their order, odd durations, company, and intervals.
 #![cfg(not(proactor_loom))]
 #![allow(clippy::unwrap_used)] // helpers are tests, too, which clippy does not see
 
 mod common;
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use common::{Random, SOON, everywhere, until};
+use common::{SOON, everywhere, until};
+use proactor::CompletionPort;
 use proactor::time::Interval;
-use proactor::{CancelOutcome, CompletionPort, OperationKey};
-
-const FAR: Duration = Duration::from_secs(3600);
 
 #[test]
-fn p17_p18_each_timer_expires_once_and_never_early() {
-    everywhere(|setup| {
-        let mut random = Random::new();
-        let proactor = setup.build();
-        let expired = Arc::new(Mutex::new(Vec::new()));
-        for name in 0..1000 {
-            let wait = Duration::from_micros(random.next() % 30_000);
-            let (expired, port, at) = (
-                Arc::clone(&expired),
-                proactor.port().clone(),
-                Instant::now() + wait,
-            );
-            let timer = if name % 2 == 0 {
-                port.sleep_until(at)
-            } else {
-                port.sleep(wait)
-            };
-            timer.then(move |result| {
-                assert!(Instant::now() >= at, "{name} is early");
-                result.unwrap();
-                expired.lock().unwrap().push(name);
-            });
-        }
-        assert_eq!(proactor.run(), 1000);
-        let expired = expired.lock().unwrap();
-        assert_eq!(expired.len(), 1000);
-        assert_eq!(
-            expired.iter().collect::<HashSet<_>>().len(),
-            1000,
-            "one expired twice"
-        );
-        assert_eq!(proactor.port().next_deadline(), None);
-    });
-}
-
-#[test]
-fn p17_timers_of_one_thread_expire_in_the_order_of_their_deadlines() {
+fn timers_of_one_thread_expire_in_the_order_of_their_deadlines() {
     for backend in common::BACKENDS {
         common::within("order", move || {
             let builder = proactor::Proactor::builder().strategy(proactor::Strategy::Single);
@@ -70,136 +30,6 @@ fn p17_timers_of_one_thread_expire_in_the_order_of_their_deadlines() {
             assert_eq!(order.iter().collect::<Vec<_>>(), [1, 2, 3, 7, 8, 9]);
         });
     }
-}
-
-#[test]
-fn p19_every_cancelled_timer_completes_as_cancelled_at_once() {
-    everywhere(|setup| {
-        let proactor = setup.build();
-        let cancelled = Arc::new(AtomicUsize::new(0));
-        let arm = |wait: Duration| -> OperationKey {
-            let cancelled = Arc::clone(&cancelled);
-            proactor.sleep(wait).then(move |result| {
-                if result.is_err_and(|error| error.is_cancelled()) {
-                    cancelled.fetch_add(1, Ordering::SeqCst);
-                }
-            })
-        };
-        let keys: Vec<_> = (0..100)
-            .map(|extra| arm(FAR + Duration::from_millis(extra)))
-            .collect();
-        let left = arm(Duration::from_millis(2));
-        let begin = Instant::now();
-        assert!(
-            keys.iter()
-                .all(|&key| proactor.cancel(key) == CancelOutcome::Requested)
-        );
-        assert!(
-            keys.iter()
-                .all(|&key| proactor.cancel(key) == CancelOutcome::TooLate)
-        );
-        assert_eq!(proactor.run(), 101);
-        assert!(begin.elapsed() < FAR);
-        assert_eq!(
-            cancelled.load(Ordering::SeqCst),
-            100,
-            "cancelling one cancels one"
-        );
-        assert_eq!(proactor.cancel(left), CancelOutcome::TooLate);
-    });
-}
-
-#[test]
-fn p20_an_interval_serves_again_after_a_tick_was_cancelled() {
-    everywhere(|setup| {
-        let proactor = setup.build();
-        let mut interval = proactor.interval(Duration::from_millis(2));
-        assert_eq!(interval.period(), Duration::from_millis(2));
-        let key = interval
-            .tick()
-            .then(|result| assert!(result.unwrap_err().is_cancelled()));
-        assert_eq!(proactor.cancel(key), CancelOutcome::Requested);
-        interval.tick().then(|result| result.unwrap());
-        assert_eq!(proactor.run(), 2);
-    });
-}
-
-#[test]
-fn p22_a_cancellation_after_expiry_is_too_late_and_the_handler_sees_success() {
-    everywhere(|setup| {
-        let proactor = setup.build();
-        let at = Instant::now() + Duration::from_millis(2);
-        // Both expire together; the first to run finds the other's expiry queued, or run.
-        let keys: Arc<Mutex<Vec<OperationKey>>> = Arc::default();
-        for _ in 0..2 {
-            let (port, others) = (proactor.port().clone(), Arc::clone(&keys));
-            let key = proactor.sleep_until(at).then(move |result| {
-                result.expect("success");
-                for &key in &*others.lock().unwrap() {
-                    assert_eq!(port.cancel(key), CancelOutcome::TooLate);
-                }
-            });
-            keys.lock().unwrap().push(key);
-        }
-        assert_eq!(proactor.run(), 2);
-    });
-}
-
-#[test]
-fn p22_cancel_against_expiry_completes_each_timer_once() {
-    everywhere(|setup| {
-        let mut random = Random::new();
-        let proactor = setup.build();
-        proactor.start().unwrap();
-        let (to, ends) = mpsc::channel();
-        let keys: Vec<_> = (0..1000)
-            .map(|name| {
-                let to = to.clone();
-                let wait = Duration::from_micros(random.next() % 4000);
-                proactor
-                    .sleep(wait)
-                    .then(move |result| to.send((name, result.is_ok())).unwrap())
-            })
-            .collect();
-        drop(to);
-        let outcomes: Vec<_> = keys.into_iter().map(|key| proactor.cancel(key)).collect();
-        let mut ended = HashSet::new();
-        for _ in 0..1000 {
-            let (name, expired): (usize, bool) = ends.recv_timeout(SOON).expect("every timer ends");
-            assert!(ended.insert(name), "{name} completed twice");
-            let too_late = outcomes[name] == CancelOutcome::TooLate;
-            assert_eq!(too_late, expired, "{name}: {:?}", outcomes[name]);
-        }
-        assert!(ends.recv().is_err());
-    });
-}
-
-#[test]
-fn p24_an_earlier_timer_from_another_thread_wakes_whoever_waits() {
-    everywhere(|setup| {
-        let proactor = setup.build();
-        let far = proactor
-            .sleep(FAR)
-            .then(|result| assert!(result.unwrap_err().is_cancelled()));
-        thread::scope(|scope| {
-            let runner = scope.spawn(|| proactor.run());
-            let mut wait = Duration::from_millis(20);
-            for _ in 0..10 {
-                // Each earlier than the one before would be.
-                wait = wait * 3 / 4;
-                let (to, expired) = mpsc::channel();
-                let begin = Instant::now();
-                proactor.sleep(wait).then(move |_| to.send(()).unwrap());
-                expired
-                    .recv_timeout(SOON)
-                    .expect("the waiting thread was not woken");
-                assert!(begin.elapsed() >= wait, "early");
-            }
-            assert!(!runner.is_finished());
-            assert_eq!(proactor.cancel(far), CancelOutcome::Requested);
-            assert_eq!(runner.join().unwrap(), 11);
-        });
-    });
 }
 
 #[test]

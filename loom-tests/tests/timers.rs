@@ -4,6 +4,7 @@
 use loom::thread;
 use loom_tests::{Once, Seen, join, kills, model, port, workers};
 use proactor::{CancelOutcome, Strategy};
+use std::sync::Arc;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -113,5 +114,96 @@ fn mutant_a_request_is_not_seen_at_submission() {
     kills(
         "cancel-unseen-at-submit",
         "a_limit_that_passes_before_its_operation_is_submitted_is_seen",
+    );
+}
+
+/// A timer's waits are cancelled while they expire: as many as it says, and no other.
+fn timer_against_expiry(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 0);
+    let timer = port.port.timer();
+    timer.expires_after(SECOND);
+    let outputs = [Once::default(), Once::default()];
+    for output in outputs.clone() {
+        let wait = timer.on_expiry();
+        wait.then(move |result| output.happen(result.is_ok()));
+    }
+    let worker = workers(&port, 1);
+    port.pass(2 * SECOND);
+    let counted = timer.cancel();
+    assert_eq!(join(worker), 2);
+    let cancelled = outputs.iter().filter(|output| !output.how()).count();
+    assert_eq!(counted, cancelled);
+    assert!(port.is_timeless(), "a wait is still armed");
+    seen.saw(["none", "one", "both"][cancelled]);
+}
+
+#[test]
+fn a_timer_counts_what_it_cancels() {
+    model(
+        "a_timer_counts_what_it_cancels",
+        &["none", "one", "both"],
+        timer_against_expiry,
+    );
+}
+
+#[test]
+fn mutant_late_cancellations_count() {
+    kills("late-cancellations-count", "a_timer_counts_what_it_cancels");
+}
+
+/// A deadline moves while a wait begins: it is cancelled, or it has the new deadline, and is not cancelled if it was asked for
+/// after the move was seen.
+fn move_against_wait(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 0);
+    let timer = Arc::new(port.port.timer());
+    timer.expires_after(SECOND);
+    let old = timer.deadline();
+    let output = Once::default();
+    let beginner = {
+        let (timer, output) = (Arc::clone(&timer), output.clone());
+        thread::spawn(move || {
+            let moved = timer.deadline() != old;
+            let wait = timer.on_expiry();
+            wait.then(move |result| output.happen(result.is_ok()));
+            moved
+        })
+    };
+    let cancelled = timer.expires_after(3 * SECOND);
+    let moved = beginner.join().expect("the wait begins");
+    port.pass(2 * SECOND);
+    assert_eq!(port.poll(), cancelled, "it had the old deadline");
+    port.pass(4 * SECOND);
+    assert_eq!(port.work(), 1 - cancelled);
+    assert_eq!(output.how(), cancelled == 0);
+    assert!(!moved || cancelled == 0, "a later wait was cancelled");
+    seen.saw(match (cancelled, moved) {
+        (0, false) => "joined after",
+        (0, true) => "asked after",
+        _ => "cancelled",
+    });
+}
+
+#[test]
+fn a_wait_begins_before_its_deadline_moves_or_after() {
+    model(
+        "a_wait_begins_before_its_deadline_moves_or_after",
+        &["joined after", "asked after", "cancelled"],
+        move_against_wait,
+    );
+}
+
+#[test]
+fn mutant_a_wait_joins_late() {
+    kills(
+        "wait-joins-late",
+        "a_wait_begins_before_its_deadline_moves_or_after",
+    );
+}
+
+#[test]
+fn mutant_young_waits_are_cancelled() {
+    kills(
+        "young-waits-are-cancelled",
+        "a_wait_begins_before_its_deadline_moves_or_after",
     );
 }

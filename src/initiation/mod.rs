@@ -3,13 +3,15 @@
 mod wait;
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::backend::registry::Fd;
 use crate::error::Error;
 use crate::id::ObjectId;
 use crate::operation::{self, Operation, OperationKey, code};
+use crate::port::deadline::When;
 use crate::port::object::Handle;
+use crate::port::timers::from_now;
 use crate::port::{CompletionPort, Inner};
 
 /// How many handlers deep [`Initiation::wait`] runs other handlers while it waits.
@@ -51,7 +53,7 @@ pub struct Unbound;
 #[derive(Debug)]
 enum Target {
     Object(Handle),
-    Timer(CompletionPort, Instant),
+    Timer(CompletionPort, When),
     /// There is no object: it ends with this raw result.
     Failed(CompletionPort, i64),
 }
@@ -70,15 +72,6 @@ impl Target {
             Self::Timer(port, _) | Self::Failed(port, _) => port.clone(),
         }
     }
-
-    /// Whether a limit `after` now means anything: a timer that expires before it is not limited by it.
-    fn is_limited_by(&self, after: Duration) -> bool {
-        match self {
-            Self::Timer(_, at) => crate::port::timers::from_now(after) < *at,
-            Self::Object(_) => true,
-            Self::Failed(..) => false,
-        }
-    }
 }
 
 impl<O: Operation> Initiation<O> {
@@ -86,8 +79,8 @@ impl<O: Operation> Initiation<O> {
         Self::new(Target::Object(handle.clone()), op)
     }
 
-    pub(crate) fn timer(port: CompletionPort, at: Instant, op: O) -> Self {
-        Self::new(Target::Timer(port, at), op)
+    pub(crate) fn timer(port: CompletionPort, when: When, op: O) -> Self {
+        Self::new(Target::Timer(port, when), op)
     }
 
     /// On an object of its own, which `make` opens; if that fails, so does the operation.
@@ -183,12 +176,20 @@ impl<O: Operation> Initiation<O> {
         let inner = target.inner();
         let cell = operation::place(&inner.home, object, key, op, handler);
         let name = OperationKey::of(cell, &inner.home);
-        if let Some(after) = limit.filter(|&after| target.is_limited_by(after)) {
-            inner.limit(cell, after);
-        }
+        let limit_it = || limit.map(|after| inner.limit(cell, after));
         match &target {
-            Target::Object(handle) => inner.submit(cell, handle.entry()),
-            Target::Timer(_, at) => inner.arm(cell, *at),
+            Target::Object(handle) => {
+                limit_it();
+                inner.submit(cell, handle.entry());
+            }
+            Target::Timer(_, when) => {
+                let at = when.begin(name, &inner.home);
+                // A timer that expires before its limit is not limited by it.
+                if limit.is_some_and(|after| from_now(after) < at) {
+                    limit_it();
+                }
+                inner.arm(cell, at);
+            }
             Target::Failed(_, raw) => inner.fail(cell, *raw),
         }
         name

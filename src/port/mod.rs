@@ -8,10 +8,12 @@
 //! | `worker.rs` | a worker's loop |
 //! | `pool.rs` | who may be a worker, and how a run ends |
 //! | `timers.rs`, `wheel.rs` | timers and time limits |
+//! | `deadline.rs` | a deadline that can be moved, and the waits on it |
 //! | `object.rs` | handles on what the port knows |
 //! | `dispatcher.rs` | the strategy trait |
 #![allow(unsafe_code)] // entries keep the port alive by a raw count
 
+pub(crate) mod deadline;
 pub(crate) mod dispatcher;
 pub(crate) mod object;
 pub(crate) mod pool;

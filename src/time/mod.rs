@@ -1,5 +1,7 @@
-//! Timers.
+//! Timers: one wait ([`CompletionPort::sleep`]), a rhythm ([`Interval`]), and a deadline that can be moved ([`Timer`]).
 #![allow(unsafe_code)] // a node of the wheel inside the operation
+
+mod timer;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -9,8 +11,11 @@ use crate::id::Kind;
 use crate::initiation::Initiation;
 use crate::operation::{Operation, Request, sealed};
 use crate::port::CompletionPort;
+use crate::port::deadline::When;
 use crate::port::timers::from_now;
 use crate::port::wheel::Node;
+
+pub use timer::Timer;
 
 /// The operation of [`CompletionPort::sleep`]: ends when its time has come, or as cancelled.
 pub struct Sleep {
@@ -41,6 +46,11 @@ impl Operation for Sleep {
     }
 }
 
+fn sleep_when(port: &CompletionPort, when: When) -> Initiation<Sleep> {
+    let node = Node::new(std::ptr::null_mut());
+    Initiation::timer(port.clone(), when, Sleep { node })
+}
+
 impl CompletionPort {
     /// An operation that ends after `duration`, rounded up to a millisecond: never early. Cancelled, it ends as such at
     /// once. A duration beyond what the clock can say is cut to about a century.
@@ -64,13 +74,12 @@ impl CompletionPort {
 
     /// As [`sleep`](Self::sleep), to an instant. One that is past ends as soon as somebody looks.
     pub fn sleep_until(&self, at: Instant) -> Initiation<Sleep> {
-        Initiation::timer(
-            self.clone(),
-            at,
-            Sleep {
-                node: Node::new(std::ptr::null_mut()),
-            },
-        )
+        sleep_when(self, When::At(at))
+    }
+
+    /// A deadline that can be moved: see [`Timer`].
+    pub fn timer(&self) -> Timer {
+        Timer::new(self)
     }
 
     /// Ticks of a fixed rhythm: see [`Interval`]. A period of zero is taken as a millisecond.
