@@ -201,12 +201,17 @@ trait Body: Send + 'static {
     fn discard(self, result: Result<usize, Error>);
 }
 
-struct Inline<O, H> {
+/// `KEEP`: somebody waits for the output, and has it also when the port drops the operation.
+struct Inline<O, H, const KEEP: bool> {
     op: O,
     handler: H,
 }
 
-impl<O: Operation, H: FnOnce(O::Output) + Send + 'static> Body for Inline<O, H> {
+impl<O, H, const KEEP: bool> Body for Inline<O, H, KEEP>
+where
+    O: Operation,
+    H: FnOnce(O::Output) + Send + 'static,
+{
     type Op = O;
     fn op(&mut self) -> &mut O {
         &mut self.op
@@ -215,7 +220,11 @@ impl<O: Operation, H: FnOnce(O::Output) + Send + 'static> Body for Inline<O, H> 
         (self.handler)(self.op.finish(result));
     }
     fn discard(self, result: Result<usize, Error>) {
-        self.op.discard(result);
+        if KEEP && !mutant("dropped-output-is-lost") {
+            self.run(result);
+        } else {
+            self.op.discard(result);
+        }
     }
 }
 
@@ -232,14 +241,21 @@ impl<B: Body> Body for Box<B> {
     }
 }
 
-/// A cell for `op` and its handler, pending, entered in the books, not yet submitted.
-pub(crate) fn place<O, H>(home: &Home, object: ObjectId, key: u64, op: O, handler: H) -> Ptr
+/// A cell for `op` and its handler, pending, entered in the books, not yet submitted. The handler of an operation that the
+/// port drops is dropped uncalled, unless it is to `KEEP` the output: then it is called all the same.
+pub(crate) fn place<const KEEP: bool, O, H>(
+    home: &Home,
+    object: ObjectId,
+    key: u64,
+    op: O,
+    handler: H,
+) -> Ptr
 where
     O: Operation,
     H: FnOnce(O::Output) + Send + 'static,
 {
-    let body = Inline { op, handler };
-    if const { Class::of(Layout::new::<OpCell<Inline<O, H>>>()).is_some() } {
+    let body = Inline::<O, H, KEEP> { op, handler };
+    if const { Class::of(Layout::new::<OpCell<Inline<O, H, KEEP>>>()).is_some() } {
         write(home, object, key, body)
     } else {
         write(home, object, key, Box::new(body))

@@ -3,9 +3,13 @@
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
 use loom_tests::{Seen, join, kills, model, port, workers};
 use proactor::Strategy;
 use proactor::model::Witness;
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Two workers under a guard; a handler posts and stops. All return, and the post was run or is still there.
 fn stop_against_post(seen: &Seen) {
@@ -184,5 +188,72 @@ fn a_stop_hands_over_what_came_before_it() {
         "a_stop_hands_over_what_came_before_it",
         &["stopped", "not yet"],
         stop_hands_over,
+    );
+}
+
+/// A proactor is dropped under a thread that waits: its operation ends, and it gets the output.
+fn drop_under_a_waiter(seen: &Seen) {
+    let port = port(Strategy::WorkStealing, 2, 1, 0);
+    let proactor = port.proactor();
+    let waiter = thread::spawn({
+        let port = port.clone();
+        move || port.port.sleep(SECOND).wait()
+    });
+    drop(proactor);
+    let output = waiter.join().expect("the waiter returns");
+    let error = output.expect_err("no time passes");
+    seen.saw(error.kind().to_string());
+    assert_eq!(port.port.outstanding(), 0);
+}
+
+#[test]
+fn a_waiter_outlives_the_proactor() {
+    model(
+        "a_waiter_outlives_the_proactor",
+        &["cancelled", "closed"],
+        drop_under_a_waiter,
+    );
+}
+
+#[test]
+fn mutant_a_dropped_output_is_lost() {
+    kills("dropped-output-is-lost", "a_waiter_outlives_the_proactor");
+}
+
+/// A proactor is dropped under a handler that waits: it gets the output, unless it was dropped before it began.
+fn drop_under_a_handler_that_waits(seen: &Seen) {
+    let port = port(Strategy::WorkStealing, 1, 1, 0);
+    let proactor = port.proactor();
+    let output = Arc::new(std::sync::Mutex::new(None));
+    port.port.post({
+        let (port, output) = (port.port.clone(), Arc::clone(&output));
+        move || *output.lock().expect("one thread") = Some(port.sleep(SECOND).wait())
+    });
+    let worker = workers(&port, 1);
+    drop(proactor);
+    let ran = join(worker);
+    let output = output.lock().expect("one thread").take();
+    assert_eq!(output.is_some(), ran == 1);
+    seen.saw(match output {
+        Some(output) => output.expect_err("no time passes").kind().to_string(),
+        None => "dropped".to_owned(),
+    });
+    assert_eq!(port.port.outstanding(), 0);
+}
+
+#[test]
+fn a_handler_that_waits_outlives_the_proactor() {
+    model(
+        "a_handler_that_waits_outlives_the_proactor",
+        &["cancelled", "closed", "dropped"],
+        drop_under_a_handler_that_waits,
+    );
+}
+
+#[test]
+fn mutant_a_handlers_dropped_output_is_lost() {
+    kills(
+        "dropped-output-is-lost",
+        "a_handler_that_waits_outlives_the_proactor",
     );
 }

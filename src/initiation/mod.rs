@@ -161,6 +161,14 @@ impl<O: Operation> Initiation<O> {
     ///
     /// The key that comes back cancels this operation and no other: [`CompletionPort::cancel`].
     pub fn then<H: FnOnce(O::Output) + Send + 'static>(self, handler: H) -> OperationKey {
+        self.begin::<false, H>(handler)
+    }
+
+    /// See [`operation::place`] for `KEEP`.
+    fn begin<const KEEP: bool, H>(self, handler: H) -> OperationKey
+    where
+        H: FnOnce(O::Output) + Send + 'static,
+    {
         let Self {
             op,
             target,
@@ -174,7 +182,7 @@ impl<O: Operation> Initiation<O> {
             Target::Failed(..) => ObjectId::NONE,
         };
         let inner = target.inner();
-        let cell = operation::place(&inner.home, object, key, op, handler);
+        let cell = operation::place::<KEEP, O, H>(&inner.home, object, key, op, handler);
         let name = OperationKey::of(cell, &inner.home);
         let limit_it = || limit.map(|after| inner.limit(cell, after));
         match &target {

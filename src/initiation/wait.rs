@@ -4,7 +4,7 @@ use super::{Initiation, WAIT_DEPTH};
 use crate::local::Local;
 use crate::operation::{self, Operation, code};
 use crate::port::Inner;
-use crate::port::worker::Bounds;
+use crate::port::worker::{Bounds, Ran};
 use crate::sync::{Arc, Mutex, Weak, mutant};
 
 /// Where a waiting thread finds its output.
@@ -16,7 +16,7 @@ struct Slot<T> {
 enum Filled<T> {
     NotYet,
     Output(T),
-    /// The handler was dropped uncalled.
+    /// A buffer of the user's panicked as the output was made.
     Dropped,
 }
 
@@ -56,13 +56,14 @@ impl<O: Operation> Initiation<O> {
     /// Outside of handlers this thread works for the proactor meanwhile, if it has a place for it; so it needs nobody
     /// else to run it. Inside a handler it first leaves what its worker has lying to the others, and then runs other
     /// handlers nested, up to [`WAIT_DEPTH`] deep; beyond that the *result* is
-    /// [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock), at once, and the buffers come back.
+    /// [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock), at once, and the buffers come back. If the proactor is dropped
+    /// meanwhile the operation ends as cancelled, or as closed if it had not begun, and the buffers come back, too.
     ///
     /// # Panics
     ///
     /// With a handler's panic, if this thread runs it meanwhile and the policy is
-    /// [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate); the operation goes on, and its output is dropped. Also if the port
-    /// drops the operation while this thread waits for it, which takes a second thread that drops the proactor.
+    /// [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate); the operation goes on, and its output is dropped. Also if a buffer of
+    /// your own making panics.
     pub fn wait(self) -> O::Output {
         let port = self.port();
         let inner = &*port.0;
@@ -79,14 +80,14 @@ impl<O: Operation> Initiation<O> {
             inner: Arc::downgrade(&port.0),
         });
         let filler = Filler(Arc::clone(&slot));
-        self.then(move |output| filler.fill(Filled::Output(output)));
+        self.begin::<true, _>(move |output| filler.fill(Filled::Output(output)));
         let open = || matches!(*slot.filled.lock(), Filled::NotYet);
         drive(inner, &open);
         let filled = std::mem::replace(&mut *slot.filled.lock(), Filled::Dropped);
         match filled {
             Filled::Output(output) => output,
             Filled::NotYet | Filled::Dropped => {
-                panic!("the proactor was dropped under a thread that waited on it")
+                panic!("a buffer panicked as the output that a thread waited for was made")
             }
         }
     }
@@ -98,7 +99,8 @@ fn drive(inner: &Inner, open: &dyn Fn() -> bool) {
         until: Some(open),
         ..Bounds::FOREVER
     };
-    while open() && !inner.is_ended() {
+    while open() {
+        // Also at the end: whoever leaves drops what is left, and that fills the slot.
         let nested = Local::with(&inner.home, |local| {
             local.map(|local| inner.help(local, bounds))
         });
@@ -106,17 +108,15 @@ fn drive(inner: &Inner, open: &dyn Fn() -> bool) {
             Some(ran) => ran,
             None => match inner.pool.claim_or(|| !open() || inner.is_ended()) {
                 Some(place) => inner.work(&place, bounds),
-                None => return,
+                None => Ran::default(),
             },
         };
         if let Some(panic) = ran.panic {
             std::panic::resume_unwind(panic);
         }
         if open() && inner.is_stopped() {
-            // Whoever stopped it may have it run again.
-            inner
-                .pool
-                .await_change(|| !open() || !inner.is_stopped() || inner.is_ended());
+            // Whoever stopped it may have it run again; if it has ended, others still hold what they are at.
+            inner.pool.await_change(|| !open() || !inner.is_stopped());
         }
     }
 }
