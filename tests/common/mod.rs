@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proactor::net::TcpStream;
-use proactor::{BackendKind, Builder, Proactor, Strategy};
+use proactor::{BackendKind, Builder, Error, Proactor, Strategy};
 
 /// What no test body takes longer than.
 pub(crate) const WATCHDOG: Duration = Duration::from_secs(60);
@@ -136,6 +136,46 @@ pub(crate) fn pair(proactor: &Proactor) -> (TcpStream, StdStream) {
     let (server, client) = std_pair();
     let stream = TcpStream::from_std(proactor, server).expect("an open proactor");
     (stream, client)
+}
+
+/// How operations ended, each with what came back.
+pub(crate) type Ends = mpsc::Sender<(Result<usize, Error>, Vec<u8>)>;
+
+/// A handler that reports.
+pub(crate) fn report(ends: &Ends) -> impl FnOnce((Result<usize, Error>, Vec<u8>)) + Send + 'static {
+    let ends = ends.clone();
+    move |output| ends.send(output).expect("the test listens")
+}
+
+/// A buffer that can be told from any other by its contents.
+pub(crate) fn marked(mark: u8) -> Vec<u8> {
+    let mut buf = Vec::with_capacity(64);
+    buf.extend_from_slice(&[mark; 3]);
+    buf
+}
+
+/// Fills what the kernel takes, so that a write waits.
+pub(crate) fn stuff(stream: &TcpStream, ends: &Ends) {
+    stream.write_all(vec![0; 64 << 20]).then(report(ends));
+}
+
+pub(crate) fn assert_all_cancelled(
+    ends: &mpsc::Receiver<(Result<usize, Error>, Vec<u8>)>,
+    marks: &[u8],
+) {
+    let mut marks = marks.to_vec();
+    for (result, buf) in ends {
+        let error = result.expect_err("it was cancelled");
+        assert!(error.is_cancelled(), "{error}");
+        if buf.len() == 3 {
+            let at = marks.iter().position(|&mark| buf == [mark; 3]);
+            marks.swap_remove(at.expect("a buffer that was not given, or came twice"));
+        }
+    }
+    assert!(
+        marks.is_empty(),
+        "buffers that did not come back: {marks:?}"
+    );
 }
 
 /// Random numbers from a seed that a failing test shows; `PROACTOR_TEST_SEED` sets it.
