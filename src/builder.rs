@@ -105,6 +105,22 @@ impl Builder {
         self
     }
 
+    /// How many calls that come from outside may be pending: queued, or running. Default: as many as memory holds. Set it where
+    /// threads that produce work can outrun those that run it. Beyond it:
+    ///
+    /// - [`post`](crate::CompletionPort::post) from a thread that is none of the workers blocks until there is room;
+    /// - [`try_post`](crate::CompletionPort::try_post) and [`try_submit`](crate::Initiation::try_submit) hand back what they were
+    ///   given, inside [`Full`](crate::Full), from wherever they are called;
+    /// - `post` inside a handler goes through and is not counted, since room is made by handlers: one that waited for
+    ///   room could wait for itself.
+    ///
+    /// Never more than that many are pending of what was counted. Operations that are begun with
+    /// [`then`](crate::Initiation::then), and timers, are not.
+    pub fn max_pending(mut self, calls: NonZeroUsize) -> Self {
+        self.knobs.max_pending = Some(calls);
+        self
+    }
+
     /// What background threads are called; the worker's number is appended. Default: `proactor`. A name with a NUL byte is
     /// refused by [`build`](Self::build).
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {

@@ -20,10 +20,12 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
+use std::num::NonZeroUsize;
 use std::ptr::{self, NonNull};
 
 use crate::id::Kind;
 use crate::operation::Request;
+use crate::pressure::Pressure;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use crate::sync::{self, Arc, OnceLock, PlainMutex, QuietGuard, QuietMutex, Trace, Weak, mutant};
 use crate::work::Ledger;
@@ -47,6 +49,8 @@ pub(crate) struct Header {
 pub(crate) struct VTable {
     pub(crate) kind: Kind,
     pub(crate) class: Class,
+    /// Whether it takes up room, which it makes again when it is done with: see [`Pressure`].
+    pub(crate) counted: bool,
     /// Moves the body out, frees the cell, calls the handler.
     pub(crate) run: unsafe fn(Ptr, &Home),
     /// Moves the body out, frees the cell, drops the body.
@@ -265,6 +269,8 @@ unsafe impl Send for Slabs {}
 /// that can finish it.
 pub(crate) struct Home {
     pub(crate) ledger: Ledger,
+    /// How many calls from outside may be pending, if there is a limit.
+    pub(crate) pressure: Option<Pressure>,
     /// Which port, among all of this process: a key of one is nothing to another.
     pub(crate) id: u32,
     me: Weak<Self>,
@@ -289,7 +295,7 @@ unsafe impl Send for Home {}
 
 impl Home {
     /// A home at an address that stays.
-    pub(crate) fn new(workers: usize) -> Arc<Self> {
+    pub(crate) fn new(workers: usize, most: Option<NonZeroUsize>) -> Arc<Self> {
         let depot = || {
             QuietMutex::new(Depot {
                 magazines: Vec::new(),
@@ -298,6 +304,7 @@ impl Home {
         };
         let home = Arc::new_cyclic(|me| Self {
             ledger: Ledger::new(workers),
+            pressure: most.map(|most| Pressure::new(workers, most)),
             id: sync::fresh_id(),
             me: me.clone(),
             depots: [depot(), depot(), depot()],
@@ -503,6 +510,7 @@ impl std::fmt::Debug for Home {
 static FREE: VTable = VTable {
     kind: Kind::Post,
     class: Class(0),
+    counted: false,
     run: |_, _| {},
     discard: |_, _| {},
     request: |_| Request::None,
@@ -522,7 +530,7 @@ mod tests {
 
     #[test]
     fn cells_of_one_home_never_overlap_and_name_their_home() {
-        let home = Home::new(1);
+        let home = Home::new(1, None);
         let mut cells: Vec<_> = (0..1000)
             .map(|_| home.alloc(Class(1), &TEST, phase::DONE, 7).as_ptr().addr())
             .collect();
@@ -532,7 +540,7 @@ mod tests {
 
     #[test]
     fn a_freed_cell_serves_again_under_another_generation() {
-        let home = Home::new(1);
+        let home = Home::new(1, None);
         let first = home.alloc(Class(1), &TEST, phase::PENDING, 0);
         let generation = header(first).generation();
         assert!(ptr::eq(Home::of(first), &raw const *home));
@@ -545,7 +553,7 @@ mod tests {
 
     #[test]
     fn what_one_thread_frees_another_can_have() {
-        let home = Home::new(1);
+        let home = Home::new(1, None);
         let cells: Vec<usize> = (0..500)
             .map(|_| {
                 home.alloc(Class(1), &TEST, phase::DONE, 0)

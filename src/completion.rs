@@ -119,8 +119,10 @@ impl Completion {
 unsafe fn run_finished(cell: Ptr) {
     let home = Home::of(cell);
     let _finished = Finished(home);
+    let table = header(cell).vtable();
+    let _room = table.counted.then(|| Room(home));
     // SAFETY: the caller's promise; a cell's table is its body's.
-    unsafe { (header(cell).vtable().run)(cell, home) };
+    unsafe { (table.run)(cell, home) };
 }
 
 /// A port, as a completion sees it.
@@ -167,6 +169,19 @@ impl Drop for Finished<'_> {
     }
 }
 
+/// Makes room for another from outside, also when the handler panics. Goes before [`Finished`], which may let the home go.
+struct Room<'a>(&'a Home);
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if let Some(pressure) = &self.0.pressure {
+            Local::with(self.0, |local| {
+                pressure.leave(local.map(|local| local.index));
+            });
+        }
+    }
+}
+
 impl Drop for Completion {
     fn drop(&mut self) {
         let mut cell = self.0;
@@ -181,8 +196,10 @@ impl Drop for Completion {
         }
         let home = Home::of(cell);
         let _finished = Finished(home);
+        let table = header(cell).vtable();
+        let _room = table.counted.then(|| Room(home));
         // SAFETY: we own the cell, and its table is its body's.
-        unsafe { (header(cell).vtable().discard)(cell, home) };
+        unsafe { (table.discard)(cell, home) };
     }
 }
 
@@ -202,26 +219,44 @@ struct Call<F> {
     call: F,
 }
 
-/// A completion that calls `call`, entered in the books.
-pub(crate) fn post<F: FnOnce() + Send + 'static>(home: &Home, key: u64, call: F) -> Completion {
+/// A completion that calls `call`, entered in the books; `counted` says that it takes up room (`crate::pressure`).
+pub(crate) fn post<F: FnOnce() + Send + 'static>(
+    home: &Home,
+    key: u64,
+    counted: bool,
+    call: F,
+) -> Completion {
     if fits::<F>() {
-        place(home, key, call)
+        place(home, key, counted, call)
     } else {
-        place_boxed(home, key, call)
+        place_boxed(home, key, counted, call)
     }
 }
 
-fn place_boxed<F: FnOnce() + Send + 'static>(home: &Home, key: u64, call: F) -> Completion {
+fn place_boxed<F: FnOnce() + Send + 'static>(
+    home: &Home,
+    key: u64,
+    counted: bool,
+    call: F,
+) -> Completion {
     let call = Box::new(call);
-    place(home, key, call)
+    place(home, key, counted, call)
 }
 
 const fn fits<F>() -> bool {
     Class::of(Layout::new::<Call<F>>()).is_some()
 }
 
-fn place<F: FnOnce() + Send + 'static>(home: &Home, key: u64, call: F) -> Completion {
-    let table = &const { call_table::<F>() };
+fn place<F: FnOnce() + Send + 'static>(
+    home: &Home,
+    key: u64,
+    counted: bool,
+    call: F,
+) -> Completion {
+    let table = match counted {
+        true => &const { call_table::<F>(true) },
+        false => &const { call_table::<F>(false) },
+    };
     let cell = home.alloc(table.class, table, phase::DONE, key);
     // SAFETY: the cell's class has room for a `Call<F>`, and nobody else has the cell.
     unsafe { cell::place::<F>(cell, offset_of!(Call<F>, call)).write(call) };
@@ -229,7 +264,7 @@ fn place<F: FnOnce() + Send + 'static>(home: &Home, key: u64, call: F) -> Comple
     Completion(cell)
 }
 
-const fn call_table<F: FnOnce() + Send + 'static>() -> VTable {
+const fn call_table<F: FnOnce() + Send + 'static>(counted: bool) -> VTable {
     VTable {
         kind: Kind::Post,
         class: match Class::of(Layout::new::<Call<F>>()) {
@@ -237,6 +272,7 @@ const fn call_table<F: FnOnce() + Send + 'static>() -> VTable {
             // Never placed: `fits` sends such a call to a box. Evaluated all the same, for every F.
             None => Class::LARGEST,
         },
+        counted,
         run: run_call::<F>,
         discard: discard_call::<F>,
         request: |_| Request::None,

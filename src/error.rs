@@ -181,6 +181,64 @@ impl From<Error> for io::Error {
     }
 }
 
+/// As many calls are pending as [`max_pending`](crate::Builder::max_pending) lets, and this one was not taken:
+/// [`into_inner`](Self::into_inner) gives it back.
+///
+/// ```
+/// use proactor::{Full, Proactor};
+/// use std::num::NonZeroUsize;
+/// use std::time::Duration;
+/// # fn main() -> Result<(), proactor::BuildError> {
+/// let proactor = Proactor::builder().max_pending(NonZeroUsize::MIN).build()?;
+/// proactor.post(|| ());
+/// let nap = proactor.sleep(Duration::from_millis(1));
+/// match nap.try_submit(|slept| assert!(slept.is_ok())) {
+///     Ok(_key) => unreachable!("one call is pending already"),
+///     Err(full) => {
+///         let (nap, handler) = full.into_inner(); // nothing was begun
+///         proactor.run(); // makes room
+///         assert!(nap.try_submit(handler).is_ok());
+///     }
+/// }
+/// assert_eq!(proactor.run(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Full<T> {
+    most: usize,
+    refused: T,
+}
+
+impl<T> Full<T> {
+    pub(crate) fn new(most: usize, refused: T) -> Self {
+        Self { most, refused }
+    }
+
+    /// What was not taken.
+    pub fn into_inner(self) -> T {
+        self.refused
+    }
+}
+
+impl<T> fmt::Display for Full<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "as many calls are pending as max_pending({}) lets: try again when some have run, or raise it",
+            self.most
+        )
+    }
+}
+
+impl<T> fmt::Debug for Full<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Full({self})")
+    }
+}
+
+impl<T> std::error::Error for Full<T> {}
+
 /// Why a proactor or a port could not be built; the text says what to change.
 ///
 /// ```

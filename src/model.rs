@@ -84,21 +84,41 @@ impl ModelPort {
     ///
     /// If the strategy refuses.
     pub fn new(
-        mut dispatcher: Box<dyn Dispatcher>,
+        dispatcher: Box<dyn Dispatcher>,
         workers: usize,
         seats: usize,
         at_once: bool,
         objects: usize,
     ) -> Self {
+        let kernel = Script::new(seats, at_once, objects);
+        Self::of(kernel, dispatcher, workers, Knobs::default())
+    }
+
+    /// As `new`, with two seats and no objects, where `most` calls from outside may be pending.
+    ///
+    /// # Panics
+    ///
+    /// If the strategy refuses, or `most` is 0.
+    pub fn limited(dispatcher: Box<dyn Dispatcher>, workers: usize, most: usize) -> Self {
+        let most = std::num::NonZeroUsize::new(most).expect("there is room");
+        let knobs = Knobs {
+            max_pending: Some(most),
+            ..Knobs::default()
+        };
+        Self::of(Script::new(2, true, 0), dispatcher, workers, knobs)
+    }
+
+    fn of(
+        kernel: Script,
+        mut dispatcher: Box<dyn Dispatcher>,
+        workers: usize,
+        knobs: Knobs,
+    ) -> Self {
         let workers = std::num::NonZeroUsize::new(workers).expect("a model has workers");
         dispatcher
             .attach(Some(workers))
             .expect("the strategy takes as many");
-        let kernel = Script::new(seats, at_once, objects);
-        let knobs = Knobs {
-            workers,
-            ..Knobs::default()
-        };
+        let knobs = Knobs { workers, ..knobs };
         Self::over(kernel, dispatcher, knobs, false)
     }
 
@@ -308,6 +328,36 @@ impl Books {
     }
 }
 
+/// The door that calls from outside come in by, by itself.
+#[derive(Debug)]
+pub struct Door(crate::pressure::Pressure);
+
+impl Door {
+    /// For one worker and others; one may be in.
+    pub fn new() -> Self {
+        Self(crate::pressure::Pressure::new(
+            1,
+            std::num::NonZeroUsize::MIN,
+        ))
+    }
+
+    /// Lets one in, if there is room.
+    pub fn try_enter(&self) -> bool {
+        self.0.try_enter()
+    }
+
+    /// One is done with, by that worker or by another thread.
+    pub fn leave(&self, worker: Option<usize>) {
+        self.0.leave(worker);
+    }
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// An injector and what its calls are made of.
 #[derive(Debug)]
 pub struct Calls {
@@ -325,7 +375,7 @@ impl Calls {
     /// An empty one.
     pub fn new() -> Self {
         Self {
-            home: crate::cell::Home::new(0),
+            home: crate::cell::Home::new(0, None),
             queue: crate::queue::Injector::new(),
         }
     }
@@ -333,7 +383,7 @@ impl Calls {
     /// Queues a call.
     pub fn push(&self, call: impl FnOnce() + Send + 'static) {
         self.queue
-            .push(crate::completion::post(&self.home, 0, call));
+            .push(crate::completion::post(&self.home, 0, false, call));
     }
 
     /// Runs the oldest; false if there was none.

@@ -242,13 +242,15 @@ impl<B: Body> Body for Box<B> {
 }
 
 /// A cell for `op` and its handler, pending, entered in the books, not yet submitted. The handler of an operation that the
-/// port drops is dropped uncalled, unless it is to `KEEP` the output: then it is called all the same.
+/// port drops is dropped uncalled, unless it is to `KEEP` the output: then it is called all the same. `counted` says that it
+/// takes up room (`crate::pressure`).
 pub(crate) fn place<const KEEP: bool, O, H>(
     home: &Home,
     object: ObjectId,
     key: u64,
     op: O,
     handler: H,
+    counted: bool,
 ) -> Ptr
 where
     O: Operation,
@@ -256,14 +258,17 @@ where
 {
     let body = Inline::<O, H, KEEP> { op, handler };
     if const { Class::of(Layout::new::<OpCell<Inline<O, H, KEEP>>>()).is_some() } {
-        write(home, object, key, body)
+        write(home, object, key, body, counted)
     } else {
-        write(home, object, key, Box::new(body))
+        write(home, object, key, Box::new(body), counted)
     }
 }
 
-fn write<S: Body>(home: &Home, object: ObjectId, key: u64, body: S) -> Ptr {
-    let table = &const { table::<S>() };
+fn write<S: Body>(home: &Home, object: ObjectId, key: u64, body: S, counted: bool) -> Ptr {
+    let table = match counted {
+        true => &const { table::<S>(true) },
+        false => &const { table::<S>(false) },
+    };
     let cell = home.alloc(table.class, table, phase::PENDING, object.bits());
     let part = Part {
         raw: Cell::new(0),
@@ -280,7 +285,7 @@ fn write<S: Body>(home: &Home, object: ObjectId, key: u64, body: S) -> Ptr {
     cell
 }
 
-const fn table<S: Body>() -> VTable {
+const fn table<S: Body>(counted: bool) -> VTable {
     VTable {
         kind: S::Op::KIND,
         class: match Class::of(Layout::new::<OpCell<S>>()) {
@@ -288,6 +293,7 @@ const fn table<S: Body>() -> VTable {
             // Never written: `place` boxes such a body. Evaluated all the same, for every S.
             None => Class::LARGEST,
         },
+        counted,
         run: run::<S>,
         discard: discard::<S>,
         request: request::<S>,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::builder::Builder;
 #[cfg(not(proactor_loom))]
 use crate::error::BuildError;
+use crate::error::Full;
 use crate::initiation::{Initiation, WAIT_DEPTH};
 use crate::local::Local;
 use crate::operation::OperationKey;
@@ -376,6 +377,15 @@ impl Proactor {
     /// As [`CompletionPort::post`].
     pub fn post<F: FnOnce() + Send + 'static>(&self, call: F) {
         self.port.post(call);
+    }
+
+    /// As [`CompletionPort::try_post`].
+    ///
+    /// # Errors
+    ///
+    /// [`Full`], with the call in it, if as many are pending as may be.
+    pub fn try_post<F: FnOnce() + Send + 'static>(&self, call: F) -> Result<(), Full<F>> {
+        self.port.try_post(call)
     }
 
     /// As [`CompletionPort::post_keyed`].

@@ -21,7 +21,7 @@ const SYNC_ORIGINALS: &str = "std::sync std::thread core::sync alloc::sync parki
 /// path is its own.
 const FLOORS: &[&str] = &[
     "sync error id trace",
-    "operation completion cell local work buf queue",
+    "operation completion cell local work pressure buf queue",
     "backend",
     "port",
     "initiation",

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::backend::registry::Fd;
-use crate::error::Error;
+use crate::error::{Error, Full};
 use crate::id::ObjectId;
 use crate::operation::{self, Operation, OperationKey, code};
 use crate::port::deadline::When;
@@ -161,11 +161,28 @@ impl<O: Operation> Initiation<O> {
     ///
     /// The key that comes back cancels this operation and no other: [`CompletionPort::cancel`].
     pub fn then<H: FnOnce(O::Output) + Send + 'static>(self, handler: H) -> OperationKey {
-        self.begin::<false, H>(handler)
+        self.begin::<false, H>(handler, false)
     }
 
-    /// See [`operation::place`] for `KEEP`.
-    fn begin<const KEEP: bool, H>(self, handler: H) -> OperationKey
+    /// As [`then`](Self::then), but counts against [`max_pending`](crate::Builder::max_pending) until the handler has run, and is
+    /// refused when there is no room: what was given comes back, and nothing was begun. Never blocks. Without a limit it
+    /// always succeeds.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`], with the initiation and the handler in it.
+    pub fn try_submit<H: FnOnce(O::Output) + Send + 'static>(
+        self,
+        handler: H,
+    ) -> Result<OperationKey, Full<(Self, H)>> {
+        match self.target.inner().try_enter() {
+            Ok(counted) => Ok(self.begin::<false, H>(handler, counted)),
+            Err(most) => Err(Full::new(most, (self, handler))),
+        }
+    }
+
+    /// See [`operation::place`] for `KEEP` and `counted`.
+    fn begin<const KEEP: bool, H>(self, handler: H, counted: bool) -> OperationKey
     where
         H: FnOnce(O::Output) + Send + 'static,
     {
@@ -182,7 +199,7 @@ impl<O: Operation> Initiation<O> {
             Target::Failed(..) => ObjectId::NONE,
         };
         let inner = target.inner();
-        let cell = operation::place::<KEEP, O, H>(&inner.home, object, key, op, handler);
+        let cell = operation::place::<KEEP, O, H>(&inner.home, object, key, op, handler, counted);
         let name = OperationKey::of(cell, &inner.home);
         let limit_it = || limit.map(|after| inner.limit(cell, after));
         match &target {

@@ -80,7 +80,7 @@ impl<O: Operation> Initiation<O> {
             inner: Arc::downgrade(&port.0),
         });
         let filler = Filler(Arc::clone(&slot));
-        self.begin::<true, _>(move |output| filler.fill(Filled::Output(output)));
+        self.begin::<true, _>(move |output| filler.fill(Filled::Output(output)), false);
         let open = || matches!(*slot.filled.lock(), Filled::NotYet);
         drive(inner, &open);
         let filled = std::mem::replace(&mut *slot.filled.lock(), Filled::Dropped);

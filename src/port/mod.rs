@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `mod.rs` | [`CompletionPort`] and the way of a completion: initiation, backend, strategy |
+//! | `post.rs` | posting calls, and how many may come from outside |
 //! | `seat.rs` | waiting by hand: [`Seat`], [`Batch`] |
 //! | `sleep.rs` | seats, parking, waking, promotion |
 //! | `worker.rs` | a worker's loop |
@@ -17,6 +18,7 @@ pub(crate) mod deadline;
 pub(crate) mod dispatcher;
 pub(crate) mod object;
 pub(crate) mod pool;
+mod post;
 pub(crate) mod seat;
 pub(crate) mod sleep;
 pub(crate) mod timers;
@@ -138,7 +140,7 @@ impl Inner {
         by_hand: bool,
     ) -> Arc<Self> {
         let workers = knobs.workers.get();
-        let home = Home::new(workers);
+        let home = Home::new(workers, knobs.max_pending);
         let inner = Arc::new(Self {
             sleep: Sleep::new(workers, backend.seats(), backend.promotes_at_once()),
             timers: Timers::new(),
@@ -237,6 +239,7 @@ impl Inner {
     pub(crate) fn raise(&self, reason: usize) {
         self.halt.fetch_or(reason, Ordering::Release);
         self.tell_all();
+        self.open_door();
     }
 
     /// Takes a reason back.
@@ -356,6 +359,7 @@ impl Inner {
     /// Closes every object and takes out every timer; what was outstanding ends as cancelled, in the list.
     pub(crate) fn close(&self) -> List {
         self.closed.store(true, Ordering::Relaxed);
+        self.open_door();
         let out = List::new();
         self.backend.close_all(&out);
         self.timers.drain(&self.home, &out);
@@ -457,39 +461,6 @@ impl CompletionPort {
             Knobs::default(),
             true,
         )))
-    }
-
-    /// Queues `call`. It runs where the strategy decides, never inside this call, in the order of posting as far as
-    /// the strategy keeps one. From any thread, also from inside handlers. Does not block. Allocates only if what
-    /// `call` captures is larger than 224 bytes, or more calls wait than ever before. On a port that was closed the call is
-    /// still queued, and dropped uncalled with the port.
-    pub fn post<F: FnOnce() + Send + 'static>(&self, call: F) {
-        self.post_keyed(0, call);
-    }
-
-    /// As [`post`](Self::post), with a key that the strategy and [`Completion::user_key`] see.
-    pub fn post_keyed<F: FnOnce() + Send + 'static>(&self, key: u64, call: F) {
-        self.0
-            .hand(completion::post(&self.0.home, key, call), Route::Posted);
-    }
-
-    /// Runs `call` now, if this thread is a worker of this port and inside a handler; else as [`post`](Self::post).
-    pub fn dispatch<F: FnOnce() + Send + 'static>(&self, call: F) {
-        if Local::with(&self.0.home, |local| {
-            local.is_some_and(|local| local.depth.get() > 0)
-        }) {
-            call();
-        } else {
-            self.post(call);
-        }
-    }
-
-    /// Queues `call` as what follows from this handler: under the strategies here in this thread's turn, before what is queued
-    /// already; one of your own decides ([`Origin::Finished`](crate::dispatch::Origin::Finished)). Outside of a handler as
-    /// [`post`](Self::post).
-    pub fn defer<F: FnOnce() + Send + 'static>(&self, call: F) {
-        self.0
-            .hand(completion::post(&self.0.home, 0, call), Route::Finished);
     }
 
     /// Asks an operation to end; its handler gets an output all the same, and the output is what counts. A key of

@@ -63,6 +63,7 @@ static LIMIT: VTable = VTable {
         Some(class) => class,
         None => Class::LARGEST,
     },
+    counted: false,
     run: |_, _| {},
     discard: |cell, home| home.free(cell),
     request: |_| Request::None,
