@@ -121,7 +121,8 @@ impl Builder {
         self
     }
 
-    /// What background threads are called; the worker's number is appended. Default: `proactor`. A name with a NUL byte is
+    /// What the threads that it starts are called: the worker's number is appended, or, for those of
+    /// [`blocking`](crate::Proactor::blocking), `b` and a number. Default: `proactor`. A name with a NUL byte is
     /// refused by [`build`](Self::build).
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.knobs.thread_name = name.into();
@@ -132,6 +133,14 @@ impl Builder {
     /// handlers that recurse.
     pub fn stack_size(mut self, bytes: NonZeroUsize) -> Self {
         self.knobs.stack_size = Some(bytes);
+        self
+    }
+
+    /// How many calls of [`blocking`](crate::Proactor::blocking) are made at once, each on a thread of its own. Default: 64; at most
+    /// 1024. Threads start on demand and end after a second without a call. Raise it if calls block for long and others should
+    /// not wait behind them, or if calls wait for each other; lower it to spare what they call.
+    pub fn blocking_threads(mut self, most: NonZeroUsize) -> Self {
+        self.knobs.blocking_threads = most;
         self
     }
 
@@ -199,6 +208,7 @@ impl Builder {
                 "{whose}({threads}) is more than {MOST}: lower it"
             ))),
         };
+        self.knobs.blocking_threads = few(self.knobs.blocking_threads, "blocking_threads")?;
         let asked = self
             .threads
             .map(|asked| few(asked, "threads"))

@@ -27,6 +27,8 @@ pub enum ErrorKind {
     UnexpectedEof,
     /// The stream takes no more bytes.
     WriteZero,
+    /// The call that was handed over panicked; the error's text has the panic's.
+    Panicked,
     /// The operating system refused.
     Os,
 }
@@ -40,6 +42,7 @@ impl fmt::Display for ErrorKind {
             Self::WouldDeadlock => "waiting here would deadlock",
             Self::UnexpectedEof => "the stream ended early",
             Self::WriteZero => "the stream takes no more bytes",
+            Self::Panicked => "panicked",
             Self::Os => "refused by the operating system",
         })
     }
@@ -67,7 +70,14 @@ pub struct Error {
     operation: Kind,
     code: i32,
     transferred: usize,
-    address: Option<Box<SocketAddr>>,
+    about: Option<Box<About>>,
+}
+
+/// What few errors say besides.
+#[derive(Clone)]
+enum About {
+    Address(SocketAddr),
+    Panic(String),
 }
 
 impl Error {
@@ -77,7 +87,7 @@ impl Error {
             operation,
             code: 0,
             transferred: 0,
-            address: None,
+            about: None,
         }
     }
 
@@ -87,7 +97,7 @@ impl Error {
             operation,
             code,
             transferred: 0,
-            address: None,
+            about: None,
         }
     }
 
@@ -96,8 +106,16 @@ impl Error {
     }
 
     pub(crate) fn at(mut self, address: SocketAddr) -> Self {
-        self.address = Some(Box::new(address));
+        self.about = Some(Box::new(About::Address(address)));
         self
+    }
+
+    /// A panic that said `text`.
+    pub(crate) fn panicked(operation: Kind, text: String) -> Self {
+        Self {
+            about: Some(Box::new(About::Panic(text))),
+            ..Self::new(ErrorKind::Panicked, operation)
+        }
     }
 
     pub(crate) fn after(mut self, transferred: usize) -> Self {
@@ -117,7 +135,10 @@ impl Error {
 
     /// The address it was about, for `bind` and `connect`.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.address.as_deref().copied()
+        match self.about.as_deref() {
+            Some(About::Address(address)) => Some(*address),
+            _ => None,
+        }
     }
 
     /// How many bytes a composed operation (`read_exact`, `write_all`) had transferred before.
@@ -144,12 +165,15 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.operation)?;
-        if let Some(address) = &self.address {
+        if let Some(address) = self.address() {
             write!(f, " {address}")?;
         }
         match self.raw_os_error() {
             Some(code) => write!(f, ": {}", io::Error::from_raw_os_error(code))?,
             None => write!(f, ": {}", self.kind)?,
+        }
+        if let Some(About::Panic(text)) = self.about.as_deref() {
+            write!(f, ": {text}")?;
         }
         if self.transferred > 0 {
             write!(f, " (after {} bytes)", self.transferred)?;
@@ -175,6 +199,7 @@ impl From<Error> for io::Error {
             ErrorKind::WouldDeadlock => io::ErrorKind::WouldBlock,
             ErrorKind::UnexpectedEof => io::ErrorKind::UnexpectedEof,
             ErrorKind::WriteZero => io::ErrorKind::WriteZero,
+            ErrorKind::Panicked => io::ErrorKind::Other,
             ErrorKind::Os => io::Error::from_raw_os_error(error.code).kind(),
         };
         Self::new(kind, error)

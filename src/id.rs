@@ -21,6 +21,8 @@ impl ObjectId {
     pub(crate) const NOTIFY: Self = Self(u64::MAX - 1);
     /// The port's own timer.
     pub(crate) const TIMER: Self = Self(u64::MAX - 2);
+    /// The port's lane for calls that block.
+    pub(crate) const BLOCKING: Self = Self(u64::MAX - 3);
     /// Indexes from here on are never issued: `usize::MAX` is `polling`'s own key on any width, and the
     /// port's own keys stand just below.
     pub(crate) const INDEX_LIMIT: u32 = u32::MAX - 1;
@@ -87,6 +89,8 @@ pub enum Kind {
     Shutdown,
     /// A timer's expiry.
     Timer,
+    /// A call that blocks, on a thread of its own.
+    Blocking,
     /// Making a listener: not an operation, but errors name it.
     Bind,
     /// Bringing a descriptor to the port: not an operation, but errors name it.
@@ -103,6 +107,7 @@ impl fmt::Display for Kind {
             Self::Connect => "connect",
             Self::Shutdown => "shutdown",
             Self::Timer => "timer",
+            Self::Blocking => "blocking call",
             Self::Bind => "bind",
             Self::Register => "register",
         })

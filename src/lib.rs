@@ -12,6 +12,7 @@
 )]
 
 mod backend;
+mod blocking;
 mod buf;
 mod builder;
 mod cell;
@@ -36,6 +37,7 @@ pub mod time;
 mod work;
 
 pub use crate::backend::{BackendKind, ParseBackendError};
+pub use crate::blocking::Blocking;
 pub use crate::buf::{Buf, BufMut, Slice};
 pub use crate::builder::Builder;
 pub use crate::completion::Completion;
@@ -43,7 +45,7 @@ pub use crate::dispatch::{ParseStrategyError, Strategy};
 pub use crate::error::{BuildError, Error, ErrorKind, Full};
 pub use crate::id::{Kind, ObjectId};
 pub use crate::initiation::{Initiation, Unbound, WAIT_DEPTH};
-pub use crate::operation::{Operation, OperationKey, Parts, Request};
+pub use crate::operation::{Call, Operation, OperationKey, Parts, Request};
 pub use crate::port::pool::{PanicHook, PanicPolicy};
 pub use crate::port::seat::{Batch, Seat};
 pub use crate::port::{CancelOutcome, CompletionPort};

@@ -59,6 +59,8 @@ pub enum Request {
     Shutdown(std::net::Shutdown),
     /// Expiry of the node there (see `port::wheel`).
     Timer(*mut ()),
+    /// A call, for a thread that may block.
+    Call(NonNull<dyn Call>),
     /// Up to `len` units of what a model deals in.
     Script {
         /// How many at most.
@@ -74,6 +76,12 @@ pub enum Request {
 pub trait Parts {
     /// Calls `f` with pointer and length of each part that is left, in order.
     fn each(&mut self, f: &mut dyn FnMut(*mut u8, usize));
+}
+
+/// Something to be called once, by whoever has the operation.
+pub trait Call {
+    /// Calls it. It does not panic: what becomes of it is kept for the operation's output.
+    fn call(&mut self);
 }
 
 /// Keeps [`Operation`] to this crate: a request's addresses are believed.

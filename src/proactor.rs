@@ -6,6 +6,7 @@ use std::io;
 use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
+use crate::blocking::Blocking;
 use crate::builder::Builder;
 #[cfg(not(proactor_loom))]
 use crate::error::BuildError;
@@ -274,7 +275,12 @@ impl Proactor {
         let inner = &self.port.0;
         for index in 0..inner.pool.knobs.workers.get() {
             let mine = Arc::clone(inner);
-            match named(inner, index).spawn(move || in_background(&mine)) {
+            match inner
+                .pool
+                .knobs
+                .thread(index)
+                .spawn(move || in_background(&mine))
+            {
                 Ok(thread) => background.threads.push(thread),
                 Err(error) => {
                     drop(background);
@@ -408,6 +414,15 @@ impl Proactor {
         self.port.cancel(key)
     }
 
+    /// As [`CompletionPort::blocking`].
+    pub fn blocking<F, R>(&self, call: F) -> Initiation<Blocking<F, R>>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        self.port.blocking(call)
+    }
+
     /// As [`CompletionPort::sleep`].
     pub fn sleep(&self, duration: Duration) -> Initiation<Sleep> {
         self.port.sleep(duration)
@@ -426,15 +441,6 @@ impl Proactor {
     /// As [`CompletionPort::timer`].
     pub fn timer(&self) -> Timer {
         self.port.timer()
-    }
-}
-
-fn named(inner: &Inner, index: usize) -> thread::Builder {
-    let knobs = &inner.pool.knobs;
-    let builder = thread::Builder::new().name(format!("{}-{index}", knobs.thread_name));
-    match knobs.stack_size {
-        Some(bytes) => builder.stack_size(bytes.get()),
-        None => builder,
     }
 }
 
@@ -484,7 +490,7 @@ fn run_all(inner: &Inner, mine: Place<'_>, others: Vec<Place<'_>>) -> Ran {
                 .into_iter()
                 // A thread that the system refuses is done without: this one is enough to run everything.
                 .filter_map(|place| {
-                    let thread = named(inner, place.index);
+                    let thread = inner.pool.knobs.thread(place.index);
                     spawn_scoped(thread, scope, move || hooked(inner, &place)).ok()
                 })
                 .collect();

@@ -262,6 +262,7 @@ fn a_bad_combination_of_knobs_says_what_to_change() {
         ),
         (builder().threads(threads(5000)), "lower it"),
         (builder().batch(threads(1 << 20)), "lower it"),
+        (builder().blocking_threads(threads(5000)), "lower it"),
         (builder().thread_name("nul\0"), "take it out"),
     ] {
         let error = builder.build().map(drop).unwrap_err().to_string();

@@ -54,6 +54,7 @@ pub struct Unbound;
 enum Target {
     Object(Handle),
     Timer(CompletionPort, When),
+    Blocking(CompletionPort),
     /// There is no object: it ends with this raw result.
     Failed(CompletionPort, i64),
 }
@@ -62,14 +63,14 @@ impl Target {
     fn inner(&self) -> &Inner {
         match self {
             Self::Object(handle) => handle.inner(),
-            Self::Timer(port, _) | Self::Failed(port, _) => &port.0,
+            Self::Timer(port, _) | Self::Blocking(port) | Self::Failed(port, _) => &port.0,
         }
     }
 
     fn port(&self) -> CompletionPort {
         match self {
             Self::Object(handle) => handle.port(),
-            Self::Timer(port, _) | Self::Failed(port, _) => port.clone(),
+            Self::Timer(port, _) | Self::Blocking(port) | Self::Failed(port, _) => port.clone(),
         }
     }
 }
@@ -81,6 +82,11 @@ impl<O: Operation> Initiation<O> {
 
     pub(crate) fn timer(port: CompletionPort, when: When, op: O) -> Self {
         Self::new(Target::Timer(port, when), op)
+    }
+
+    /// A call on the port's lane for those that block.
+    pub(crate) fn blocking(port: CompletionPort, op: O) -> Self {
+        Self::new(Target::Blocking(port), op)
     }
 
     /// On an object of its own, which `make` opens; if that fails, so does the operation.
@@ -196,6 +202,7 @@ impl<O: Operation> Initiation<O> {
         let object = match &target {
             Target::Object(handle) => handle.id(),
             Target::Timer(..) => ObjectId::TIMER,
+            Target::Blocking(_) => ObjectId::BLOCKING,
             Target::Failed(..) => ObjectId::NONE,
         };
         let inner = target.inner();
@@ -214,6 +221,10 @@ impl<O: Operation> Initiation<O> {
                     limit_it();
                 }
                 inner.arm(cell, at);
+            }
+            Target::Blocking(port) => {
+                limit_it();
+                port.0.block(cell);
             }
             Target::Failed(_, raw) => inner.fail(cell, *raw),
         }

@@ -10,12 +10,14 @@
 //! | `pool.rs` | who may be a worker, and how a run ends |
 //! | `timers.rs`, `wheel.rs` | timers and time limits |
 //! | `deadline.rs` | a deadline that can be moved, and the waits on it |
+//! | `lane.rs` | threads for calls that block |
 //! | `object.rs` | handles on what the port knows |
 //! | `dispatcher.rs` | the strategy trait |
 #![allow(unsafe_code)] // entries keep the port alive by a raw count
 
 pub(crate) mod deadline;
 pub(crate) mod dispatcher;
+pub(crate) mod lane;
 pub(crate) mod object;
 pub(crate) mod pool;
 mod post;
@@ -43,6 +45,7 @@ use crate::queue::List;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Arc, Weak, mutant};
 use dispatcher::{Dispatcher, Origin, Placed, Worker};
+use lane::Lane;
 use pool::{Knobs, Pool};
 use sleep::Sleep;
 use timers::Timers;
@@ -113,6 +116,7 @@ pub(crate) struct Inner {
     pub(crate) sleep: Sleep,
     pub(crate) timers: Timers,
     pub(crate) pool: Pool,
+    pub(crate) lane: Arc<Lane>,
     /// Why nobody may run, as bits of [`halt`].
     halt: AtomicUsize,
     pub(crate) closed: AtomicBool,
@@ -145,6 +149,7 @@ impl Inner {
             sleep: Sleep::new(workers, backend.seats(), backend.promotes_at_once()),
             timers: Timers::new(),
             pool: Pool::new(knobs),
+            lane: Arc::default(),
             halt: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             discards: AtomicUsize::new(0),
@@ -317,10 +322,10 @@ impl Inner {
         }
         // From here on the cell may be somebody else's: what is read is checked again under the lock that decides.
         let object = ObjectId::from_bits(header(cell).data());
-        let done = if object == ObjectId::TIMER {
-            self.timers.cancel(cell, generation)
-        } else {
-            self.backend.cancel(cell, generation, object)
+        let done = match object {
+            ObjectId::TIMER => self.timers.cancel(cell, generation),
+            ObjectId::BLOCKING => self.lane.cancel(cell, generation),
+            object => self.backend.cancel(cell, generation, object),
         };
         if let Some(done) = done {
             self.complete(done, None);
@@ -356,13 +361,14 @@ impl Inner {
         !self.dispatcher.is_empty() || self.is_stopped() || self.home.ledger.is_settled()
     }
 
-    /// Closes every object and takes out every timer; what was outstanding ends as cancelled, in the list.
+    /// Closes every object and takes out every timer and every blocking call that has not begun; what was outstanding ends as cancelled, in the list.
     pub(crate) fn close(&self) -> List {
         self.closed.store(true, Ordering::Relaxed);
         self.open_door();
         let out = List::new();
         self.backend.close_all(&out);
         self.timers.drain(&self.home, &out);
+        self.lane.close(&out);
         out
     }
 

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, thread};
 
 /// What a panic in a handler leads to. In every case no other handler is lost, and no count, seat or lock stays held.
 ///
@@ -76,6 +76,18 @@ pub(crate) struct Knobs {
     pub(crate) on_start: Option<ThreadHook>,
     pub(crate) on_stop: Option<ThreadHook>,
     pub(crate) panic: PanicPolicy,
+    pub(crate) blocking_threads: NonZeroUsize,
+}
+
+impl Knobs {
+    /// A thread that is about to be started.
+    pub(crate) fn thread(&self, which: impl fmt::Display) -> thread::Builder {
+        let builder = thread::Builder::new().name(format!("{}-{which}", self.thread_name));
+        match self.stack_size {
+            Some(bytes) => builder.stack_size(bytes.get()),
+            None => builder,
+        }
+    }
 }
 
 impl Default for Knobs {
@@ -92,6 +104,7 @@ impl Default for Knobs {
             on_start: None,
             on_stop: None,
             panic: PanicPolicy::Propagate,
+            blocking_threads: const { NonZeroUsize::new(64).expect("above zero") },
         }
     }
 }

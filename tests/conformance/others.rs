@@ -1,13 +1,57 @@
 //! The others: promises 46 to 48.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
 use std::time::{Duration, Instant};
 
 use proactor::{CompletionPort, Proactor};
 
 use crate::common::{SOON, Setup, everywhere, everywhere_once};
+
+#[test]
+fn p46_calls_that_block_lower_no_number_of_handlers() {
+    everywhere(|setup| {
+        // Twice as many calls block as threads run handlers, and further ones wait to.
+        let blocked = 2 * setup.threads;
+        let lane = NonZeroUsize::new(blocked).expect("a setup has threads");
+        let proactor = setup
+            .builder()
+            .blocking_threads(lane)
+            .build()
+            .expect("a sound setup");
+        let (begin, begun) = mpsc::channel();
+        let let_go: Vec<_> = (0..2 * blocked)
+            .map(|_| {
+                let (begin, (let_go, held)) = (begin.clone(), mpsc::channel::<()>());
+                let call = proactor.blocking(move || {
+                    begin.send(()).expect("the test waits");
+                    let _ = held.recv();
+                });
+                call.then(|result| result.expect("it returns"));
+                let_go
+            })
+            .collect();
+        (0..blocked).for_each(|_| {
+            begun
+                .recv()
+                .expect("as many block as there are threads for");
+        });
+        // As many handlers as there are threads: none ends before all have begun, and only then the calls go on.
+        let meet = Arc::new(Barrier::new(setup.threads));
+        let let_go = Arc::new(let_go);
+        for _ in 0..setup.threads {
+            let (meet, let_go) = (Arc::clone(&meet), Arc::clone(&let_go));
+            proactor.post(move || {
+                meet.wait();
+                drop(let_go);
+            });
+        }
+        drop(let_go);
+        assert_eq!(proactor.run(), setup.threads + 2 * blocked);
+        assert!(begun.try_recv().is_ok(), "the others were made, too");
+    });
+}
 
 /// Posts itself for ever.
 fn again(port: CompletionPort) {
