@@ -140,6 +140,21 @@ impl ModelPort {
         Self::over(kernel, Box::new(Waiting::default()), knobs, true)
     }
 
+    /// A port that is used alone, whose lane has up to `threads` threads.
+    ///
+    /// # Panics
+    ///
+    /// If that is none.
+    pub fn with_lane(threads: usize) -> Self {
+        let threads = std::num::NonZeroUsize::new(threads).expect("a lane has threads");
+        let knobs = Knobs {
+            blocking_threads: threads,
+            ..Knobs::default()
+        };
+        let kernel = Script::new(1, false, 0);
+        Self::over(kernel, Box::new(Waiting::default()), knobs, true)
+    }
+
     /// Opens object `number`.
     ///
     /// # Panics

@@ -165,8 +165,14 @@ mod run {
     }
 
     /// Something that is to happen exactly once: the run of a handler, or its drop. Seen by no model.
-    #[derive(Clone, Debug, Default)]
+    #[derive(Clone, Debug)]
     pub struct Once<T>(Arc<Mutex<Option<T>>>);
+
+    impl<T> Default for Once<T> {
+        fn default() -> Self {
+            Self(Arc::new(Mutex::new(None)))
+        }
+    }
 
     impl<T: Copy + std::fmt::Debug> Once<T> {
         /// It happens.
@@ -184,6 +190,12 @@ mod run {
                 "it happened again: {happened:?}, {how:?}"
             );
             *happened = Some(how);
+        }
+
+        /// Whether it has happened.
+        pub fn happened(&self) -> bool {
+            let happened = self.0.lock();
+            happened.is_ok_and(|happened| happened.is_some())
         }
 
         /// How it happened.
