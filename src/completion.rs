@@ -67,7 +67,7 @@ impl Completion {
     /// The object that it is about; [`ObjectId::NONE`] for calls, timers and calls that block.
     pub fn object(&self) -> ObjectId {
         match self.kind() {
-            Kind::Post | Kind::Timer | Kind::Blocking => ObjectId::NONE,
+            Kind::Post | Kind::Timer | Kind::Blocking | Kind::Composed => ObjectId::NONE,
             _ => ObjectId::from_bits(header(self.0).data()),
         }
     }

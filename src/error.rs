@@ -29,6 +29,8 @@ pub enum ErrorKind {
     WriteZero,
     /// The call that was handed over panicked; the error's text has the panic's.
     Panicked,
+    /// Nobody will complete it: its [`Completer`](crate::Completer) was dropped.
+    Abandoned,
     /// The operating system refused.
     Os,
 }
@@ -43,6 +45,7 @@ impl fmt::Display for ErrorKind {
             Self::UnexpectedEof => "the stream ended early",
             Self::WriteZero => "the stream takes no more bytes",
             Self::Panicked => "panicked",
+            Self::Abandoned => "nobody is left to complete it",
             Self::Os => "refused by the operating system",
         })
     }
@@ -123,6 +126,20 @@ impl Error {
         self
     }
 
+    /// The same, of an operation whose time limit had passed: then what was cancelled has timed out.
+    pub(crate) fn of_limit(mut self, passed: bool) -> Self {
+        if passed && self.kind == ErrorKind::Cancelled {
+            self.kind = ErrorKind::TimedOut;
+        }
+        self
+    }
+
+    /// The same error, saying that `bytes` had been transferred before: for an operation of your own that is composed of others.
+    #[must_use]
+    pub fn with_transferred(self, bytes: usize) -> Self {
+        self.after(bytes)
+    }
+
     /// Why.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -200,6 +217,7 @@ impl From<Error> for io::Error {
             ErrorKind::UnexpectedEof => io::ErrorKind::UnexpectedEof,
             ErrorKind::WriteZero => io::ErrorKind::WriteZero,
             ErrorKind::Panicked => io::ErrorKind::Other,
+            ErrorKind::Abandoned => io::ErrorKind::BrokenPipe,
             ErrorKind::Os => io::Error::from_raw_os_error(error.code).kind(),
         };
         Self::new(kind, error)

@@ -23,12 +23,27 @@ impl ObjectId {
     pub(crate) const TIMER: Self = Self(u64::MAX - 2);
     /// The port's lane for calls that block.
     pub(crate) const BLOCKING: Self = Self(u64::MAX - 3);
+    /// The index of an operation by hand, whose place stands where others have their generation.
+    const BY_HAND: u32 = u32::MAX;
     /// Indexes from here on are never issued: `usize::MAX` is `polling`'s own key on any width, and the
     /// port's own keys stand just below.
     pub(crate) const INDEX_LIMIT: u32 = u32::MAX - 1;
 
     pub(crate) const fn new(index: u32, generation: u32) -> Self {
         Self(((generation as u64) << 32) | index as u64)
+    }
+
+    /// An operation by hand, by its place in the port's table.
+    pub(crate) fn by_hand(place: usize) -> Self {
+        // The last generations are the port's own.
+        let place = u32::try_from(place).unwrap_or(u32::MAX - 1);
+        Self::new(Self::BY_HAND, place.min(u32::MAX - 1))
+    }
+
+    /// The place of an operation by hand, if it is one.
+    pub(crate) fn place_by_hand(self) -> Option<usize> {
+        let is_by_hand = self.index() == Self::BY_HAND && self.generation() != u32::MAX;
+        is_by_hand.then_some(self.generation() as usize)
     }
 
     pub(crate) const fn from_bits(bits: u64) -> Self {
@@ -91,6 +106,8 @@ pub enum Kind {
     Timer,
     /// A call that blocks, on a thread of its own.
     Blocking,
+    /// An operation that is composed of others, or completed by hand.
+    Composed,
     /// Making a listener: not an operation, but errors name it.
     Bind,
     /// Bringing a descriptor to the port: not an operation, but errors name it.
@@ -108,6 +125,7 @@ impl fmt::Display for Kind {
             Self::Shutdown => "shutdown",
             Self::Timer => "timer",
             Self::Blocking => "blocking call",
+            Self::Composed => "composed operation",
             Self::Bind => "bind",
             Self::Register => "register",
         })

@@ -61,6 +61,8 @@ pub enum Request {
     Timer(*mut ()),
     /// A call, for a thread that may block.
     Call(NonNull<dyn Call>),
+    /// Nothing: somebody completes it by hand. Where its output goes.
+    ByHand(*mut ()),
     /// Up to `len` units of what a model deals in.
     Script {
         /// How many at most.

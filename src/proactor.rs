@@ -14,6 +14,7 @@ use crate::error::Full;
 use crate::initiation::{Initiation, WAIT_DEPTH};
 use crate::local::Local;
 use crate::operation::OperationKey;
+use crate::port::compose::{Completer, Composed};
 use crate::port::pool::Place;
 use crate::port::worker::{Bounds, Ran};
 use crate::port::{CancelOutcome, CompletionPort, Inner, halt};
@@ -421,6 +422,14 @@ impl Proactor {
         R: Send + 'static,
     {
         self.port.blocking(call)
+    }
+
+    /// As [`CompletionPort::compose`].
+    pub fn compose<T: Send + 'static>(
+        &self,
+        begin: impl FnOnce(Completer<T>) + Send + 'static,
+    ) -> Initiation<Composed<T>> {
+        self.port.compose(begin)
     }
 
     /// As [`CompletionPort::sleep`].

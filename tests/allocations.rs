@@ -14,7 +14,7 @@ use std::time::Duration;
 use common::{Setup, pair, setups, until, within};
 use proactor::net::TcpStream;
 use proactor::time::Timer;
-use proactor::{CompletionPort, Proactor};
+use proactor::{CancelToken, CompletionPort, Proactor};
 
 /// Counts, of all threads, what is allocated or grown while it is told to.
 struct Counting;
@@ -70,6 +70,7 @@ struct Shared {
     timer: Timer,
     done: AtomicUsize,
     open: AtomicBool,
+    token: CancelToken,
 }
 
 type Scenario = fn(&Arc<Shared>, usize, bool);
@@ -143,6 +144,19 @@ fn limits(shared: &Arc<Shared>, rounds: usize, _hold: bool) {
     }
 }
 
+/// Timers with a token that serves all of them.
+fn tokens(shared: &Arc<Shared>, rounds: usize, hold: bool) {
+    let wait = Duration::from_millis(if hold { 60 } else { 3 });
+    for _ in 0..rounds {
+        let each = Arc::clone(shared);
+        let nap = shared.port.sleep(wait);
+        nap.cancel_with(&shared.token).then(move |result| {
+            result.expect("nobody cancels it");
+            finish(&each);
+        });
+    }
+}
+
 /// Has every thread run handlers, steal, and go to sleep, so that all have met what a thread meets once in its life.
 fn all_at_once(proactor: &Proactor, threads: usize) {
     for _ in 0..5 {
@@ -169,6 +183,7 @@ fn measure(proactor: &Proactor, threads: usize, name: &str, scenario: Scenario) 
         timer: proactor.timer(),
         done: AtomicUsize::new(0),
         open: AtomicBool::new(true),
+        token: CancelToken::new(),
     });
     let through = |rounds: usize, hold: bool| {
         shared.done.store(0, Ordering::SeqCst);
@@ -223,12 +238,13 @@ fn echo_allocates_nothing(proactor: &Proactor) {
 fn nothing_is_allocated(setup: Setup) {
     let proactor = setup.build();
     proactor.start().expect("threads");
-    let scenarios: [(&str, Scenario); 5] = [
+    let scenarios: [(&str, Scenario); 6] = [
         ("calls posted from outside", post_from_outside),
         ("calls posted from inside", post_from_inside),
         ("timers", timers),
         ("waits on one timer", waits),
         ("time limits", limits),
+        ("tokens", tokens),
     ];
     for (name, scenario) in scenarios {
         measure(&proactor, setup.threads, name, scenario);

@@ -82,9 +82,11 @@ unsafe fn call(fd: &Fd, request: Request) -> Result<usize, Errno> {
             Ok(()) => Ok(0),
             Err(error) => Err(errno(&error)),
         },
-        Request::None | Request::Timer(_) | Request::Call(_) | Request::Script { .. } => {
-            Err(Errno::INVAL)
-        }
+        Request::None
+        | Request::Timer(_)
+        | Request::Call(_)
+        | Request::ByHand(_)
+        | Request::Script { .. } => Err(Errno::INVAL),
     }
 }
 

@@ -1,17 +1,22 @@
 //! An operation described but not begun: its last method decides how it completes.
 
+mod compose;
 mod wait;
 
 use std::fmt;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::backend::registry::Fd;
 use crate::error::{Error, Full};
 use crate::id::ObjectId;
 use crate::operation::{self, Operation, OperationKey, code};
+use crate::port::compose::Begun;
 use crate::port::deadline::When;
 use crate::port::object::Handle;
 use crate::port::timers::from_now;
+use crate::port::token::CancelToken;
 use crate::port::{CompletionPort, Inner};
 
 /// How many handlers deep [`Initiation::wait`] runs other handlers while it waits.
@@ -42,6 +47,7 @@ pub struct Initiation<O, C = Unbound> {
     target: Target,
     key: u64,
     limit: Option<Duration>,
+    tokens: SmallVec<[CancelToken; 1]>,
     binding: C,
 }
 
@@ -50,27 +56,37 @@ pub struct Initiation<O, C = Unbound> {
 pub struct Unbound;
 
 /// What an operation is about.
-#[derive(Debug)]
 enum Target {
     Object(Handle),
     Timer(CompletionPort, When),
     Blocking(CompletionPort),
     /// There is no object: it ends with this raw result.
     Failed(CompletionPort, i64),
+    /// Somebody else completes it: what the function hands the operation to.
+    ByHand(CompletionPort, Begin),
 }
+
+/// Begins an operation by hand.
+type Begin = Box<dyn FnOnce(&CompletionPort, Begun) + Send>;
 
 impl Target {
     fn inner(&self) -> &Inner {
         match self {
             Self::Object(handle) => handle.inner(),
-            Self::Timer(port, _) | Self::Blocking(port) | Self::Failed(port, _) => &port.0,
+            Self::Timer(port, _)
+            | Self::Blocking(port)
+            | Self::Failed(port, _)
+            | Self::ByHand(port, _) => &port.0,
         }
     }
 
     fn port(&self) -> CompletionPort {
         match self {
             Self::Object(handle) => handle.port(),
-            Self::Timer(port, _) | Self::Blocking(port) | Self::Failed(port, _) => port.clone(),
+            Self::Timer(port, _)
+            | Self::Blocking(port)
+            | Self::Failed(port, _)
+            | Self::ByHand(port, _) => port.clone(),
         }
     }
 }
@@ -120,6 +136,7 @@ impl<O: Operation> Initiation<O> {
             target,
             key: 0,
             limit: None,
+            tokens: SmallVec::new(),
             binding: Unbound,
         }
     }
@@ -148,6 +165,12 @@ impl<O: Operation, C> Initiation<O, C> {
     /// ```
     pub fn timeout(mut self, after: Duration) -> Self {
         self.limit = Some(self.limit.map_or(after, |limit| limit.min(after)));
+        self
+    }
+
+    /// Ends the operation as cancelled when `token` is cancelled, or at once if it is already. With several tokens any of them does.
+    pub fn cancel_with(mut self, token: &CancelToken) -> Self {
+        self.tokens.push(token.clone());
         self
     }
 
@@ -197,36 +220,48 @@ impl<O: Operation> Initiation<O> {
             target,
             key,
             limit,
+            tokens,
             binding: Unbound,
         } = self;
-        let object = match &target {
-            Target::Object(handle) => handle.id(),
-            Target::Timer(..) => ObjectId::TIMER,
-            Target::Blocking(_) => ObjectId::BLOCKING,
-            Target::Failed(..) => ObjectId::NONE,
-        };
         let inner = target.inner();
+        let place = matches!(target, Target::ByHand(..)).then(|| inner.composed.reserve());
+        let object = match (&target, place) {
+            (Target::Object(handle), _) => handle.id(),
+            (Target::Timer(..), _) => ObjectId::TIMER,
+            (Target::Blocking(_), _) => ObjectId::BLOCKING,
+            (_, Some(place)) => ObjectId::by_hand(place),
+            (_, None) => ObjectId::NONE,
+        };
         let cell = operation::place::<KEEP, O, H>(&inner.home, object, key, op, handler, counted);
+        let begun = place.map(|place| inner.composed.enter(cell, place));
         let name = OperationKey::of(cell, &inner.home);
-        let limit_it = || limit.map(|after| inner.limit(cell, after));
-        match &target {
-            Target::Object(handle) => {
-                limit_it();
-                inner.submit(cell, handle.entry());
+        for token in &tokens {
+            token.watch(&target.port(), name);
+        }
+        let limit_it = |inner: &Inner| limit.map(|after| inner.limit(cell, after));
+        match (target, begun) {
+            (Target::Object(handle), _) => {
+                limit_it(handle.inner());
+                handle.inner().submit(cell, handle.entry());
             }
-            Target::Timer(_, when) => {
-                let at = when.begin(name, &inner.home);
+            (Target::Timer(port, when), _) => {
+                let at = when.begin(name, &port.0.home);
                 // A timer that expires before its limit is not limited by it.
                 if limit.is_some_and(|after| from_now(after) < at) {
-                    limit_it();
+                    limit_it(&port.0);
                 }
-                inner.arm(cell, at);
+                port.0.arm(cell, at);
             }
-            Target::Blocking(port) => {
-                limit_it();
+            (Target::Blocking(port), _) => {
+                limit_it(&port.0);
                 port.0.block(cell);
             }
-            Target::Failed(_, raw) => inner.fail(cell, *raw),
+            (Target::ByHand(port, begin), Some(begun)) => {
+                limit_it(&port.0);
+                begin(&port, begun);
+            }
+            (Target::ByHand(port, _), None) => port.0.fail(cell, code::CLOSED),
+            (Target::Failed(port, raw), _) => port.0.fail(cell, raw),
         }
         name
     }
@@ -236,7 +271,6 @@ impl<O: Operation, C> fmt::Debug for Initiation<O, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Initiation")
             .field("kind", &O::KIND)
-            .field("target", &self.target)
             .field("port", self.target.inner())
             .finish_non_exhaustive()
     }

@@ -11,10 +11,14 @@
 //! | `timers.rs`, `wheel.rs` | timers and time limits |
 //! | `deadline.rs` | a deadline that can be moved, and the waits on it |
 //! | `lane.rs` | threads for calls that block |
+//! | `cancel.rs` | asking operations to end |
+//! | `token.rs`, `compose.rs` | cancelling many at once; operations that are completed by hand |
 //! | `object.rs` | handles on what the port knows |
 //! | `dispatcher.rs` | the strategy trait |
 #![allow(unsafe_code)] // entries keep the port alive by a raw count
 
+mod cancel;
+pub(crate) mod compose;
 pub(crate) mod deadline;
 pub(crate) mod dispatcher;
 pub(crate) mod lane;
@@ -24,6 +28,7 @@ mod post;
 pub(crate) mod seat;
 pub(crate) mod sleep;
 pub(crate) mod timers;
+pub(crate) mod token;
 pub(crate) mod wheel;
 pub(crate) mod worker;
 
@@ -33,44 +38,23 @@ use std::time::{Duration, Instant};
 use crate::backend::readiness::Hold;
 use crate::backend::registry::{EntryRef, Fd};
 use crate::backend::{Backend, Outcome};
-use crate::cell::{Home, Owner, Ptr, header, phase};
+use crate::cell::{Home, Owner, Ptr, phase};
 use crate::completion::{self, Completion};
 #[cfg(not(proactor_loom))]
 use crate::error::BuildError;
 use crate::error::Error;
-use crate::id::{Kind, ObjectId};
+use crate::id::Kind;
 use crate::local::Local;
 use crate::operation::{self, OperationKey, part};
 use crate::queue::List;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Arc, Weak, mutant};
+pub use cancel::CancelOutcome;
 use dispatcher::{Dispatcher, Origin, Placed, Worker};
 use lane::Lane;
 use pool::{Knobs, Pool};
 use sleep::Sleep;
 use timers::Timers;
-
-/// What became of a request to cancel.
-///
-/// ```
-/// use proactor::{CancelOutcome, Proactor};
-/// use std::time::Duration;
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let proactor = Proactor::builder().build()?;
-/// let key = proactor.sleep(Duration::from_secs(60)).then(|result| assert!(result.unwrap_err().is_cancelled()));
-/// assert_eq!(proactor.cancel(key), CancelOutcome::Requested);
-/// assert_eq!(proactor.cancel(key), CancelOutcome::TooLate);
-/// proactor.run();
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CancelOutcome {
-    /// It was asked to end. Its output says whether it did: an attempt that was under way may still have succeeded.
-    Requested,
-    /// Its result was fixed already, or somebody asked before.
-    TooLate,
-}
 
 /// The shared queue and demultiplexer: operations are submitted to it, calls posted, and completions come out where the
 /// strategy sends them. A cheap clone; usable from any thread.
@@ -117,6 +101,7 @@ pub(crate) struct Inner {
     pub(crate) timers: Timers,
     pub(crate) pool: Pool,
     pub(crate) lane: Arc<Lane>,
+    pub(crate) composed: compose::Table,
     /// Why nobody may run, as bits of [`halt`].
     halt: AtomicUsize,
     pub(crate) closed: AtomicBool,
@@ -150,6 +135,7 @@ impl Inner {
             timers: Timers::new(),
             pool: Pool::new(knobs),
             lane: Arc::default(),
+            composed: compose::Table::default(),
             halt: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             discards: AtomicUsize::new(0),
@@ -315,32 +301,6 @@ impl Inner {
         }
     }
 
-    /// Asks an operation to end, as cancelled or as timed out.
-    pub(crate) fn cancel(&self, cell: Ptr, generation: u32, how: u64) -> CancelOutcome {
-        if !header(cell).request_cancel(generation, how) {
-            return CancelOutcome::TooLate;
-        }
-        // From here on the cell may be somebody else's: what is read is checked again under the lock that decides.
-        let object = ObjectId::from_bits(header(cell).data());
-        let done = match object {
-            ObjectId::TIMER => self.timers.cancel(cell, generation),
-            ObjectId::BLOCKING => self.lane.cancel(cell, generation),
-            object => self.backend.cancel(cell, generation, object),
-        };
-        if let Some(done) = done {
-            self.complete(done, None);
-        }
-        CancelOutcome::Requested
-    }
-
-    /// Expires timers and limits; finished timers go to `due`.
-    pub(crate) fn fire_timers(&self, due: &List) {
-        let expired = self.timers.fire(&*self.backend, due);
-        expired.each(&self.home, |cell, generation| {
-            self.cancel(cell, generation, phase::TIMEOUT);
-        });
-    }
-
     /// Crosses off a piece of work that no worker had, and tells everybody if it was the last that was outstanding.
     pub(crate) fn cross_off(&self) {
         self.home.ledger.finished(None);
@@ -472,10 +432,7 @@ impl CompletionPort {
     /// Asks an operation to end; its handler gets an output all the same, and the output is what counts. A key of
     /// an operation that is over, or of another port, is too late.
     pub fn cancel(&self, key: OperationKey) -> CancelOutcome {
-        match key.resolve(&self.0.home) {
-            Some((cell, generation)) => self.0.cancel(cell, generation, phase::CANCEL),
-            None => CancelOutcome::TooLate,
-        }
+        self.0.cancel_key(key, phase::CANCEL)
     }
 
     /// Makes everyone who runs this port return soon, leaving what is ready. See [`Proactor::stop`](crate::Proactor::stop).
@@ -493,6 +450,7 @@ impl CompletionPort {
     pub fn close(&self) {
         let out = self.0.close();
         self.0.hand_all(out);
+        self.0.cancel_composed();
     }
 
     /// How many operations and calls are outstanding: initiated or posted, and their handlers not finished. A snapshot.

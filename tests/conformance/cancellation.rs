@@ -2,7 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream as StdStream;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use proactor::net::{TcpListener, TcpStream};
@@ -177,4 +178,33 @@ fn of_a_composed_operation(setup: Setup) {
 fn p38_of_nested_time_limits_the_earliest_wins() {
     everywhere(the_earlier_counts);
     everywhere(of_a_composed_operation);
+}
+
+#[test]
+fn p39_the_first_of_several_completes_once_and_cancels_the_rest() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        let (stream, _client) = pair(&proactor);
+        let calls = Arc::new(AtomicUsize::new(0));
+        let orders = Arc::new(Mutex::new(Vec::new()));
+        for _ in 0..20 {
+            let naps = [FAR, Duration::from_millis(2), FAR].map(|nap| proactor.sleep(nap));
+            let (calls, orders) = (Arc::clone(&calls), Arc::clone(&orders));
+            let first = proactor.port().first_of(naps).race(stream.read([0; 8]));
+            first.then(move |raced| {
+                calls.fetch_add(1, Ordering::Relaxed);
+                let raced = raced.unwrap();
+                assert!(raced.this_first && raced.other.0.unwrap_err().is_cancelled());
+                let finished = raced.this.unwrap();
+                for (index, output) in finished.outputs.into_iter().enumerate() {
+                    assert_eq!(index == 1, output.is_ok());
+                    assert_eq!(index != 1, output.is_err_and(|error| error.is_cancelled()));
+                }
+                orders.lock().unwrap().push(finished.order[0]);
+            });
+        }
+        proactor.run();
+        assert_eq!(calls.load(Ordering::Relaxed), 20);
+        assert_eq!(*orders.lock().unwrap(), [1; 20]);
+    });
 }

@@ -1,0 +1,78 @@
+//! Asking operations to end.
+
+use super::Inner;
+use crate::cell::{Ptr, header, phase};
+use crate::id::ObjectId;
+use crate::operation::OperationKey;
+use crate::queue::List;
+
+/// What became of a request to cancel.
+///
+/// ```
+/// use proactor::{CancelOutcome, Proactor};
+/// use std::time::Duration;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let proactor = Proactor::builder().build()?;
+/// let key = proactor.sleep(Duration::from_secs(60)).then(|result| assert!(result.unwrap_err().is_cancelled()));
+/// assert_eq!(proactor.cancel(key), CancelOutcome::Requested);
+/// assert_eq!(proactor.cancel(key), CancelOutcome::TooLate);
+/// proactor.run();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelOutcome {
+    /// It was asked to end. Its output says whether it did: an attempt that was under way may still have succeeded.
+    Requested,
+    /// Its result was fixed already, or somebody asked before.
+    TooLate,
+}
+
+impl Inner {
+    /// Asks an operation to end, as cancelled or as timed out.
+    pub(crate) fn cancel(&self, cell: Ptr, generation: u32, how: u64) -> CancelOutcome {
+        if !header(cell).request_cancel(generation, how) {
+            return CancelOutcome::TooLate;
+        }
+        // From here on the cell may be somebody else's: what is read is checked again under the lock that decides.
+        let object = ObjectId::from_bits(header(cell).data());
+        let done = match (object, object.place_by_hand()) {
+            (_, Some(place)) => {
+                self.composed.cancel(cell, generation, place);
+                None
+            }
+            (ObjectId::TIMER, _) => self.timers.cancel(cell, generation),
+            (ObjectId::BLOCKING, _) => self.lane.cancel(cell, generation),
+            (object, _) => self.backend.cancel(cell, generation, object),
+        };
+        if let Some(done) = done {
+            self.complete(done, None);
+        }
+        CancelOutcome::Requested
+    }
+
+    /// As `cancel`, by the operation's key.
+    pub(crate) fn cancel_key(&self, key: OperationKey, how: u64) -> CancelOutcome {
+        match key.resolve(&self.home) {
+            Some((cell, generation)) => self.cancel(cell, generation, how),
+            None => CancelOutcome::TooLate,
+        }
+    }
+
+    /// Whether the operation's result is open.
+    pub(crate) fn is_open(&self, key: OperationKey) -> bool {
+        key.resolve(&self.home).is_some_and(|(cell, generation)| {
+            let open = [phase::PENDING, phase::CANCEL, phase::TIMEOUT];
+            open.into_iter()
+                .any(|phase| header(cell).is(generation, phase))
+        })
+    }
+
+    /// Expires timers and limits; finished timers go to `due`.
+    pub(crate) fn fire_timers(&self, due: &List) {
+        let expired = self.timers.fire(&*self.backend, due);
+        expired.each(&self.home, |cell, generation| {
+            self.cancel(cell, generation, phase::TIMEOUT);
+        });
+    }
+}
