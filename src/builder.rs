@@ -130,7 +130,7 @@ impl Builder {
     }
 
     /// The stack of each thread that the proactor starts, in bytes. Default: the standard library's (2 MiB). Raise it for
-    /// handlers that recurse.
+    /// handlers that recurse. More than 2⁴⁷ is refused by [`build`](Self::build).
     pub fn stack_size(mut self, bytes: NonZeroUsize) -> Self {
         self.knobs.stack_size = Some(bytes);
         self
@@ -190,6 +190,8 @@ impl Builder {
     /// Checks the knobs, and has the strategy say how many threads there are.
     pub(crate) fn check(mut self) -> Result<Self, BuildError> {
         const MOST: usize = 1024;
+        // An address space; beyond it the standard library panics, up to it the system refuses.
+        const MOST_STACK: usize = 1 << 47;
         if self.knobs.thread_name.contains('\0') {
             return Err(BuildError::knobs(
                 "thread_name has a NUL byte, which no thread's name can have: take it out",
@@ -199,6 +201,11 @@ impl Builder {
             return Err(BuildError::knobs(format!(
                 "batch({}) is more than 65536: lower it",
                 self.knobs.batch
+            )));
+        }
+        if let Some(stack) = self.knobs.stack_size.filter(|size| size.get() > MOST_STACK) {
+            return Err(BuildError::knobs(format!(
+                "stack_size({stack}) is more than {MOST_STACK} bytes: lower it"
             )));
         }
         // Before the strategy makes room for them, and after it has said how many.

@@ -54,7 +54,7 @@ impl fmt::Display for ErrorKind {
 /// An operation's failure: what was being done ([`operation`](Error::operation)), to which address where
 /// there is one, how far it got, and the cause. Small, and made without allocation on the paths of data.
 ///
-/// Turns into an [`io::Error`] with `?` or `into()`.
+/// Turns into an [`io::Error`] with `?` or `into()`, and nothing of it is lost.
 ///
 /// ```
 /// use proactor::{net::TcpStream, Proactor};
@@ -71,7 +71,7 @@ impl fmt::Display for ErrorKind {
 pub struct Error {
     kind: ErrorKind,
     operation: Kind,
-    code: i32,
+    cause: Option<Cause>,
     transferred: usize,
     about: Option<Box<About>>,
 }
@@ -83,29 +83,44 @@ enum About {
     Panic(String),
 }
 
+/// What the operating system said.
+struct Cause(io::Error);
+
+impl Clone for Cause {
+    fn clone(&self) -> Self {
+        Self::of(&self.0)
+    }
+}
+
+impl Cause {
+    fn of(error: &io::Error) -> Self {
+        Self(match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(error.kind(), error.to_string()),
+        })
+    }
+}
+
 impl Error {
     pub(crate) fn new(kind: ErrorKind, operation: Kind) -> Self {
         Self {
             kind,
             operation,
-            code: 0,
+            cause: None,
             transferred: 0,
             about: None,
         }
     }
 
     pub(crate) fn os(operation: Kind, code: i32) -> Self {
-        Self {
-            kind: ErrorKind::Os,
-            operation,
-            code,
-            transferred: 0,
-            about: None,
-        }
+        Self::from_io(operation, &io::Error::from_raw_os_error(code))
     }
 
     pub(crate) fn from_io(operation: Kind, error: &io::Error) -> Self {
-        Self::os(operation, error.raw_os_error().unwrap_or(0))
+        Self {
+            cause: Some(Cause::of(error)),
+            ..Self::new(ErrorKind::Os, operation)
+        }
     }
 
     pub(crate) fn at(mut self, address: SocketAddr) -> Self {
@@ -118,6 +133,14 @@ impl Error {
         Self {
             about: Some(Box::new(About::Panic(text))),
             ..Self::new(ErrorKind::Panicked, operation)
+        }
+    }
+
+    /// As [`at`](Self::at), if there is an address.
+    pub(crate) fn at_any(self, address: Option<SocketAddr>) -> Self {
+        match address {
+            Some(address) => self.at(address),
+            None => self,
         }
     }
 
@@ -150,7 +173,8 @@ impl Error {
         self.operation
     }
 
-    /// The address it was about, for `bind` and `connect`.
+    /// The address it was about: the one to listen on or to connect to, the listener's of an accept, the socket's that was
+    /// brought to the port. `None` where there is none; of a stream's operations whoever initiated them knows it.
     pub fn address(&self) -> Option<SocketAddr> {
         match self.about.as_deref() {
             Some(About::Address(address)) => Some(*address),
@@ -163,9 +187,10 @@ impl Error {
         self.transferred
     }
 
-    /// The operating system's error number, for [`ErrorKind::Os`].
+    /// The operating system's error number, for [`ErrorKind::Os`]. Its text is in this error's, and
+    /// [`source`](std::error::Error::source) is the [`io::Error`] itself.
     pub fn raw_os_error(&self) -> Option<i32> {
-        (self.code != 0).then_some(self.code)
+        self.cause.as_ref()?.0.raw_os_error()
     }
 
     /// Whether it was cancelled.
@@ -185,8 +210,8 @@ impl fmt::Display for Error {
         if let Some(address) = self.address() {
             write!(f, " {address}")?;
         }
-        match self.raw_os_error() {
-            Some(code) => write!(f, ": {}", io::Error::from_raw_os_error(code))?,
+        match &self.cause {
+            Some(cause) => write!(f, ": {}", cause.0)?,
             None => write!(f, ": {}", self.kind)?,
         }
         if let Some(About::Panic(text)) = self.about.as_deref() {
@@ -205,8 +230,13 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause.as_ref()?.0)
+    }
+}
 
+/// The kind is the nearest of [`io::ErrorKind`]'s; [`io::Error::get_ref`] gives this error back.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error.kind {
@@ -218,7 +248,10 @@ impl From<Error> for io::Error {
             ErrorKind::WriteZero => io::ErrorKind::WriteZero,
             ErrorKind::Panicked => io::ErrorKind::Other,
             ErrorKind::Abandoned => io::ErrorKind::BrokenPipe,
-            ErrorKind::Os => io::Error::from_raw_os_error(error.code).kind(),
+            ErrorKind::Os => error
+                .cause
+                .as_ref()
+                .map_or(io::ErrorKind::Other, |cause| cause.0.kind()),
         };
         Self::new(kind, error)
     }

@@ -112,6 +112,14 @@ pub enum Kind {
     Bind,
     /// Bringing a descriptor to the port: not an operation, but errors name it.
     Register,
+    /// Asking for a socket's address: not an operation, but errors name it.
+    Address,
+    /// Setting a socket's option: not an operation, but errors name it.
+    Configure,
+    /// Starting a thread: not an operation, but errors name it.
+    Start,
+    /// Waiting in the port: not an operation, but errors name it.
+    Wait,
 }
 
 impl fmt::Display for Kind {
@@ -128,6 +136,10 @@ impl fmt::Display for Kind {
             Self::Composed => "composed operation",
             Self::Bind => "bind",
             Self::Register => "register",
+            Self::Address => "ask for the address",
+            Self::Configure => "set the option",
+            Self::Start => "start a thread",
+            Self::Wait => "wait in the port",
         })
     }
 }

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::fmt;
-use std::io;
 use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,9 @@ use crate::blocking::Blocking;
 use crate::builder::Builder;
 #[cfg(not(proactor_loom))]
 use crate::error::BuildError;
+use crate::error::Error;
 use crate::error::Full;
+use crate::id::Kind;
 use crate::initiation::{Initiation, WAIT_DEPTH};
 use crate::local::Local;
 use crate::operation::OperationKey;
@@ -266,7 +267,7 @@ impl Proactor {
     /// # Errors
     ///
     /// The operating system's, if it refuses a thread; those that were started are stopped again.
-    pub fn start(&self) -> io::Result<()> {
+    pub fn start(&self) -> Result<(), Error> {
         let mut background = self.background.lock();
         if !background.threads.is_empty() {
             return Ok(());
@@ -287,7 +288,7 @@ impl Proactor {
                     drop(background);
                     self.stop();
                     self.join();
-                    return Err(error);
+                    return Err(Error::from_io(Kind::Start, &error));
                 }
             }
         }

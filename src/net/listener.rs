@@ -3,7 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::ops::Accept;
 use crate::error::{Error, ErrorKind};
@@ -31,7 +32,11 @@ const BACKLOG: i32 = 1024;
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct TcpListener(Handle);
+pub struct TcpListener {
+    handle: Handle,
+    /// For errors.
+    address: Option<SocketAddr>,
+}
 
 impl TcpListener {
     /// Listens on `address`; port 0 lets the system choose ([`local_addr`](Self::local_addr) says which). An address that was
@@ -43,9 +48,13 @@ impl TcpListener {
     pub fn bind(port: &impl AsRef<CompletionPort>, address: SocketAddr) -> Result<Self, Error> {
         let socket =
             bound(address).map_err(|error| Error::from_io(Kind::Bind, &error).at(address))?;
-        Ok(Self(
-            Handle::open(port.as_ref(), socket, true).map_err(|error| error.at(address))?,
-        ))
+        Self::over(port.as_ref(), socket)
+    }
+
+    fn over(port: &CompletionPort, socket: Socket) -> Result<Self, Error> {
+        let address = internet_address(socket.local_addr());
+        let handle = Handle::open(port, socket, true).map_err(|error| error.at_any(address))?;
+        Ok(Self { handle, address })
     }
 
     /// Takes in a listener of the standard library's.
@@ -57,11 +66,11 @@ impl TcpListener {
         port: &impl AsRef<CompletionPort>,
         listener: std::net::TcpListener,
     ) -> Result<Self, Error> {
-        let socket = Socket::from(listener);
-        socket
+        let address = listener.local_addr().ok();
+        listener
             .set_nonblocking(true)
-            .map_err(|error| Error::from_io(Kind::Register, &error))?;
-        Ok(Self(Handle::open(port.as_ref(), socket, true)?))
+            .map_err(|error| Error::from_io(Kind::Register, &error).at_any(address))?;
+        Self::over(port.as_ref(), Socket::from(listener))
     }
 
     /// Waits for a connection. Several may be pending at once.
@@ -70,10 +79,10 @@ impl TcpListener {
     /// closes its connection.
     pub fn accept(&self) -> Initiation<Accept> {
         Initiation::on_object(
-            &self.0,
+            &self.handle,
             Accept {
-                port: self.0.port().downgrade(),
-                peer: None,
+                port: self.handle.port().downgrade(),
+                address: self.address,
             },
         )
     }
@@ -84,22 +93,22 @@ impl TcpListener {
     ///
     /// [`ErrorKind::Closed`] after [`close`](Self::close).
     pub fn local_addr(&self) -> Result<SocketAddr, Error> {
-        address_of(&self.0, Socket::local_addr)
+        address_of(&self.handle, Socket::local_addr)
     }
 
     /// Ends every pending accept as cancelled.
     pub fn cancel(&self) {
-        self.0.cancel();
+        self.handle.cancel();
     }
 
     /// Closes it now: what is pending ends as cancelled, what comes later as closed.
     pub fn close(&self) {
-        self.0.close();
+        self.handle.close();
     }
 
     /// Its name among the port's objects.
     pub fn id(&self) -> ObjectId {
-        self.0.id()
+        self.handle.id()
     }
 }
 
@@ -127,20 +136,26 @@ fn bound(address: SocketAddr) -> io::Result<Socket> {
 /// An address of an object's socket.
 pub(super) fn address_of(
     handle: &Handle,
-    which: impl FnOnce(&Socket) -> io::Result<socket2::SockAddr>,
+    which: impl FnOnce(&Socket) -> io::Result<SockAddr>,
 ) -> Result<SocketAddr, Error> {
-    with_socket(handle, which)?
+    with_socket(handle, Kind::Address, which)?
         .as_socket()
-        .ok_or_else(|| Error::new(ErrorKind::Os, Kind::Register))
+        .ok_or_else(|| Error::os(Kind::Address, Errno::AFNOSUPPORT.raw_os_error()))
 }
 
-/// What a socket says, or why it cannot.
+/// What a socket says to `what`, or why it cannot.
 pub(super) fn with_socket<R>(
     handle: &Handle,
+    what: Kind,
     ask: impl FnOnce(&Socket) -> io::Result<R>,
 ) -> Result<R, Error> {
     handle
         .with_fd(ask)
-        .ok_or_else(|| Error::new(ErrorKind::Closed, Kind::Register))?
-        .map_err(|error| Error::from_io(Kind::Register, &error))
+        .ok_or_else(|| Error::new(ErrorKind::Closed, what))?
+        .map_err(|error| Error::from_io(what, &error))
+}
+
+/// For errors: a socket of another family has none.
+pub(super) fn internet_address(address: io::Result<SockAddr>) -> Option<SocketAddr> {
+    address.ok()?.as_socket()
 }

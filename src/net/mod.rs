@@ -3,6 +3,24 @@
 //! Operations of one direction of one stream are carried out in the order in which they were initiated, also composed ones
 //! ([`read_exact`](TcpStream::read_exact), [`write_all`](TcpStream::write_all)), which nothing comes between. Dropping an object's last
 //! handle closes it, and ends what is pending as cancelled.
+//!
+//! # Errors
+//!
+//! None of the methods that describe an operation fails or panics: what goes wrong comes out with the output, as an
+//! [`Error`](crate::Error) that names the operation, and the address for [`bind`](TcpListener::bind), [`connect`](TcpStream::connect),
+//! [`accept`](TcpListener::accept) and what brings a socket to the port.
+//!
+//! | output ends as | of which operations | when |
+//! |---|---|---|
+//! | [`Cancelled`](crate::ErrorKind::Cancelled) | all | it was cancelled, or its object, its port or its proactor was closed or dropped while it was pending |
+//! | [`TimedOut`](crate::ErrorKind::TimedOut) | all that have a [`timeout`](crate::Initiation::timeout) | that passed first |
+//! | [`Closed`](crate::ErrorKind::Closed) | all | the object or the port was closed before it began |
+//! | [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock) | all, by [`wait`](crate::Initiation::wait) | too many handlers wait on this thread already |
+//! | [`UnexpectedEof`](crate::ErrorKind::UnexpectedEof) | `read_exact` | the stream ended before the buffer was full |
+//! | [`WriteZero`](crate::ErrorKind::WriteZero) | `write_all` | the stream takes no more |
+//! | [`Os`](crate::ErrorKind::Os) | all | the operating system refused: [`source`](std::error::Error::source) says why |
+//!
+//! In every case the buffers come back.
 
 mod listener;
 mod ops;

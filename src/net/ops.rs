@@ -6,6 +6,8 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::FromRawFd;
 use std::ptr::NonNull;
 
+use rustix::io::Errno;
+
 use super::stream::TcpStream;
 use crate::backend::registry::Fd;
 use crate::buf::{Buf, BufMut};
@@ -220,7 +222,8 @@ impl<B: Buf> Operation for WriteVectored<B> {
 pub struct Accept {
     /// Weak, or a port would keep itself alive by a completion that waits in it.
     pub(super) port: WeakPort,
-    pub(super) peer: Option<SocketAddr>,
+    /// The listener's, for errors; once there is a connection, its peer's.
+    pub(super) address: Option<SocketAddr>,
 }
 
 impl sealed::Sealed for Accept {}
@@ -231,23 +234,24 @@ impl Operation for Accept {
 
     fn request(&mut self) -> Request {
         Request::Accept {
-            peer: &raw mut self.peer,
+            peer: &raw mut self.address,
         }
     }
 
     fn finish(self, result: Result<usize, Error>) -> Self::Output {
-        let number = result?;
-        let number = i32::try_from(number).unwrap_or(-1);
+        let address = self.address;
+        let number = result.map_err(|error| error.at_any(address))?;
+        let Ok(number) = i32::try_from(number) else {
+            return Err(Error::os(Self::KIND, Errno::BADF.raw_os_error())); // No kernel has such descriptors.
+        };
         // SAFETY: the backend's result is a descriptor that it has just made, and that nobody else knows.
         let socket = unsafe { Fd::from_raw_fd(number) };
-        let peer = self
-            .peer
-            .ok_or_else(|| Error::new(ErrorKind::Os, Self::KIND))?;
-        let port = self
-            .port
-            .upgrade()
-            .ok_or_else(|| Error::new(ErrorKind::Closed, Self::KIND))?;
-        Ok((TcpStream::over(&port, socket, true)?, peer))
+        let port = self.port.upgrade();
+        let port = port.ok_or_else(|| Error::new(ErrorKind::Closed, Self::KIND).at_any(address))?;
+        let stream = TcpStream::over(&port, socket, true).map_err(|error| error.at_any(address))?;
+        // A socket of another family has none.
+        let unknown = || Error::os(Self::KIND, Errno::AFNOSUPPORT.raw_os_error());
+        Ok((stream, address.ok_or_else(unknown)?))
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use socket2::Socket;
 
-use super::listener::{address_of, socket_for, with_socket};
+use super::listener::{address_of, internet_address, socket_for, with_socket};
 use super::ops::{
     Connect, Load, Read, ReadExact, ReadVectored, Room, ShutdownOp, Write, WriteAll, WriteVectored,
 };
@@ -115,10 +115,12 @@ impl TcpStream {
     }
 
     fn register(port: &CompletionPort, socket: Socket, drains: bool) -> Result<Self, Error> {
+        let peer = internet_address(socket.peer_addr());
         socket
             .set_nonblocking(true)
-            .map_err(|error| Error::from_io(Kind::Register, &error))?;
-        Self::over(port, socket, drains)
+            .map_err(|error| Error::from_io(Kind::Register, &error))
+            .and_then(|()| Self::over(port, socket, drains))
+            .map_err(|error| error.at_any(peer))
     }
 
     /// Reads what is there, as much as `buf` has *capacity* for, from its start, and sets its length to that. 0 is the end of the
@@ -170,7 +172,9 @@ impl TcpStream {
     ///
     /// The operating system's; [`Closed`](crate::ErrorKind::Closed) after [`close`](Self::close).
     pub fn set_nodelay(&self, nodelay: bool) -> Result<(), Error> {
-        with_socket(&self.0, |socket| socket.set_tcp_nodelay(nodelay))
+        with_socket(&self.0, Kind::Configure, |socket| {
+            socket.set_tcp_nodelay(nodelay)
+        })
     }
 
     /// This end's address.

@@ -1,7 +1,6 @@
 //! Waiting by hand: the right to wait in the port, and what it yields.
 
 use std::fmt;
-use std::io;
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
@@ -9,7 +8,8 @@ use super::dispatcher::{Dispatcher, Origin, Placed, Worker};
 use super::{CompletionPort, Inner};
 use crate::backend::Events;
 use crate::completion::Completion;
-use crate::error::BuildError;
+use crate::error::{BuildError, Error};
+use crate::id::Kind;
 use crate::local::Local;
 use crate::queue::{Injector, List};
 use crate::sync::yield_now;
@@ -51,7 +51,7 @@ impl Seat<'_> {
     /// # Errors
     ///
     /// The operating system's, when waiting fails. Nothing is lost then.
-    pub fn reap(self, batch: &mut Batch, deadline: Option<Instant>) -> io::Result<usize> {
+    pub fn reap(self, batch: &mut Batch, deadline: Option<Instant>) -> Result<usize, Error> {
         let inner = self.inner;
         let due = List::new();
         // If something is posted, look, but do not wait.
@@ -80,7 +80,8 @@ impl Seat<'_> {
         if answered {
             found(inner);
         }
-        waited.map(|_| batch.len)
+        waited.map_err(|error| Error::from_io(Kind::Wait, &error))?;
+        Ok(batch.len)
     }
 }
 

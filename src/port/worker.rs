@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::dispatcher::{Origin, Placed, Worker};
 use super::pool::{PanicPolicy, Place};
 use super::sleep::Unparked;
+use super::timers::from_now;
 use super::{Inner, Route, halt};
 use crate::backend::Events;
 use crate::cell::Home;
@@ -277,7 +278,7 @@ impl Shift<'_> {
         if spin.is_zero() {
             return false;
         }
-        let until = Instant::now() + spin;
+        let until = from_now(spin);
         // Who spins hears of no event: so only beside somebody who does.
         while self.inner.sleep.is_watched() && Instant::now() < until {
             if self.inner.is_restless() {
