@@ -67,6 +67,14 @@ impl Local {
         f(local.filter(|local| ptr::eq(local.home, home)))
     }
 
+    /// Runs `f` with the worker that this thread is for the port of that number, if it is one.
+    pub(crate) fn with_port<R>(port: u32, f: impl FnOnce(Option<&Local>) -> R) -> R {
+        let current = CURRENT.try_with(Cell::get).unwrap_or(ptr::null());
+        // SAFETY: as in `with`.
+        let local = unsafe { current.as_ref() };
+        f(local.filter(|local| local.port == port))
+    }
+
     /// Enters a piece of work in the books, as this thread.
     #[inline]
     pub(crate) fn created(home: &Home) {
@@ -86,4 +94,53 @@ impl Local {
             None => false,
         })
     }
+}
+
+/// A strand that is held on this thread: a link of the chain of them, the innermost first. It stands on the stack of who holds it.
+#[derive(Debug)]
+pub(crate) struct Held {
+    strand: *const (),
+    outer: *const Held,
+}
+
+thread_pointer!(HELD: Held);
+
+impl Held {
+    /// Runs `f` with the strand of that address held on this thread, also if it panics.
+    pub(crate) fn enter<R>(strand: *const (), f: impl FnOnce() -> R) -> R {
+        struct Leave(*const Held);
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                HELD.with(|held| held.set(self.0));
+            }
+        }
+        let outer = HELD.with(Cell::get);
+        let held = Self { strand, outer };
+        HELD.with(|innermost| innermost.set(&raw const held));
+        let _leave = Leave(outer);
+        f()
+    }
+
+    /// Whether the strand of that address is held on this thread.
+    pub(crate) fn holds(strand: *const ()) -> bool {
+        Self::chain().any(|held| held.strand == strand)
+    }
+
+    /// How many strands are held on this thread.
+    pub(crate) fn depth() -> usize {
+        Self::chain().count()
+    }
+
+    fn chain<'a>() -> impl Iterator<Item = &'a Self> {
+        let innermost = HELD.try_with(Cell::get).unwrap_or(ptr::null());
+        // SAFETY: `enter` alone makes links, and takes each out of the chain before it goes, on this very thread.
+        let link = |held: *const Self| unsafe { held.as_ref() };
+        std::iter::successors(link(innermost), move |held| link(held.outer))
+    }
+}
+
+/// Whether this thread runs a handler of a strand: such a thread must not run others meanwhile.
+#[allow(dead_code)] // for whoever waits for an output
+pub(crate) fn strands_held() -> bool {
+    Held::depth() > 0
 }

@@ -1,4 +1,4 @@
-//! Intrusive queues of completions: a list for one thread, and an injector for many.
+//! Intrusive queues of completions: a list for one thread, an injector for many, and a line that is served one at a time.
 #![allow(unsafe_code)] // cells linked through their headers
 
 use std::cell::Cell;
@@ -204,15 +204,9 @@ impl Injector {
     /// Empties the inbox into `list`, oldest first; how many.
     fn take_inbox(&self, list: &List) -> usize {
         // AcqRel: Acquire for the bodies, Release for `len`, which was raised before.
-        let mut top = self.inbox.swap(ptr::null_mut(), Ordering::AcqRel);
-        let mut count = 0;
-        while let Some(cell) = NonNull::new(top) {
-            top = header(cell).next.load(Ordering::Relaxed);
-            // SAFETY: pushed as a completion; the swap made the whole stack ours.
-            list.push_front(unsafe { Completion::from_ptr(cell) });
-            count += 1;
-        }
-        count
+        let top = self.inbox.swap(ptr::null_mut(), Ordering::AcqRel);
+        // SAFETY: pushed as completions; the swap made the whole stack ours.
+        unsafe { turn_round(top, list) }
     }
 
     /// Whether nothing is queued. Never true while something is whose `push` returned before.
@@ -240,5 +234,129 @@ impl fmt::Debug for Injector {
         f.debug_struct("Injector")
             .field("is_empty", &self.is_empty())
             .finish()
+    }
+}
+
+/// Puts a stack of completions into `list`, the one that was pushed first in front; how many.
+///
+/// # Safety
+///
+/// The stack is the caller's, made of completions that were linked by their `next`, and ends with null.
+unsafe fn turn_round(mut top: *mut Header, list: &List) -> usize {
+    let mut count = 0;
+    while let Some(cell) = NonNull::new(top) {
+        top = header(cell).next.load(Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        let completion = unsafe { Completion::from_ptr(cell) };
+        if mutant("line-youngest-first") {
+            list.push_back(completion);
+        } else {
+            list.push_front(completion);
+        }
+        count += 1;
+    }
+    count
+}
+
+/// A line that is served one at a time, in the order of coming. Its word says in one whether somebody is served, and who came
+/// meanwhile; so whoever comes is served, or is seen by whoever is. Protocol: `docs/dispatch-protocols.md`, "A strand".
+///
+/// | word | meaning |
+/// |---|---|
+/// | `FREE` | nobody is served, nobody waits |
+/// | `SERVED` | somebody is served, and nobody came since the last look |
+/// | else | somebody is served; the youngest of those who came, linked to the one before |
+pub(crate) struct Line {
+    word: AtomicPtr<Header>,
+    /// Those who came before the last look, oldest first. For whoever is served, and nobody else.
+    rest: List,
+}
+
+const FREE: *mut Header = ptr::null_mut();
+/// No cell's address.
+const SERVED: *mut Header = ptr::without_provenance_mut(1);
+
+// SAFETY: `rest` is touched only by `next`, whose caller is the one who is served.
+unsafe impl Sync for Line {}
+
+impl Line {
+    pub(crate) fn new() -> Self {
+        Self {
+            word: AtomicPtr::new(FREE),
+            rest: List::new(),
+        }
+    }
+
+    /// Whether the caller is served at once, since nobody else is: it owes a [`next`](Self::next).
+    pub(crate) fn enter(&self) -> bool {
+        self.serve().is_ok()
+    }
+
+    /// Acquire, the other half of the Release in `next`: who is served sees what the one before it did.
+    fn serve(&self) -> Result<*mut Header, *mut Header> {
+        if mutant("line-looked-at-then-taken") {
+            let top = self.word.load(Ordering::Acquire);
+            if top == FREE {
+                self.word.store(SERVED, Ordering::Relaxed);
+            }
+            return if top == FREE { Ok(top) } else { Err(top) };
+        }
+        self.word
+            .compare_exchange(FREE, SERVED, Ordering::Acquire, Ordering::Relaxed)
+    }
+
+    /// Joins the line. Gives `completion` back if it is served at once: it owes a [`next`](Self::next) when it is over.
+    pub(crate) fn join(&self, completion: Completion) -> Option<Completion> {
+        let cell = completion.into_ptr();
+        let mut top = guess_pointer(&self.word);
+        loop {
+            // Release publishes the body; the other half is the Acquire of `next`.
+            let joined = if top == FREE {
+                self.serve()
+            } else {
+                let before = if top == SERVED { ptr::null_mut() } else { top };
+                header(cell).next.store(before, Ordering::Relaxed);
+                let (to, order) = (cell.as_ptr(), Ordering::Release);
+                self.word
+                    .compare_exchange_weak(top, to, order, Ordering::Relaxed)
+            };
+            match joined {
+                // SAFETY: taken from a completion above, and nobody else has seen it.
+                Ok(FREE) => return Some(unsafe { Completion::from_ptr(cell) }),
+                Ok(_) => return None,
+                Err(now) => top = now,
+            }
+        }
+    }
+
+    /// Who was served is done: the next, which is served now; if there is none, the line is free.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the one who was served.
+    pub(crate) unsafe fn next(&self) -> Option<Completion> {
+        if self.rest.is_empty() {
+            if mutant("line-freed-unseen") {
+                self.word.store(FREE, Ordering::Release);
+                return None;
+            }
+            // Release, the other half of the Acquire in `enter`. It fails if somebody has come.
+            if self
+                .word
+                .compare_exchange(SERVED, FREE, Ordering::Release, Ordering::Relaxed)
+                .is_ok()
+            {
+                return None;
+            }
+            let top = self.word.swap(SERVED, Ordering::Acquire);
+            // SAFETY: `join` made the stack; the swap made the whole of it ours.
+            unsafe { turn_round(top, &self.rest) };
+        }
+        self.rest.pop_front()
+    }
+
+    /// Whether nobody is served. Old news by the time it is read.
+    pub(crate) fn is_free(&self) -> bool {
+        self.word.load(Ordering::Relaxed) == FREE
     }
 }

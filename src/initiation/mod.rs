@@ -27,7 +27,7 @@ pub const WAIT_DEPTH: usize = 16;
 /// - [`then`](Self::then) gives its output to a handler, on whichever thread the strategy picks;
 /// - [`wait`](Self::wait) blocks this thread until it is there.
 ///
-/// `C` says what the handler is bound to; as yet that is nothing. It borrows neither its object nor its port.
+/// `C` says what the handler is bound to: nothing, or the strand of [`on`](Self::on). It borrows neither its object nor its port.
 ///
 /// ```
 /// use proactor::Proactor;
@@ -172,6 +172,32 @@ impl<O: Operation, C> Initiation<O, C> {
     pub fn cancel_with(mut self, token: &CancelToken) -> Self {
         self.tokens.push(token.clone());
         self
+    }
+
+    /// The same operation, its handler bound otherwise; and what it was bound to until now.
+    pub(crate) fn bind<D>(self, binding: D) -> (Initiation<O, D>, C) {
+        let Self {
+            op,
+            target,
+            key,
+            limit,
+            tokens,
+            binding: former,
+        } = self;
+        let bound = Initiation {
+            op,
+            target,
+            key,
+            limit,
+            tokens,
+            binding,
+        };
+        (bound, former)
+    }
+
+    /// The number of the port that it will be initiated on.
+    pub(crate) fn port_number(&self) -> u32 {
+        self.target.inner().home.id
     }
 
     /// The port that it will be initiated on.

@@ -15,7 +15,7 @@
 //! | `token.rs`, `compose.rs` | cancelling many at once; operations that are completed by hand |
 //! | `object.rs` | handles on what the port knows |
 //! | `dispatcher.rs` | the strategy trait |
-#![allow(unsafe_code)] // entries keep the port alive by a raw count
+#![allow(unsafe_code)] // entries and workers keep the port alive without a counted pointer
 
 mod cancel;
 pub(crate) mod compose;
@@ -84,11 +84,24 @@ pub struct CompletionPort(pub(crate) Arc<Inner>);
 
 /// A port that may be gone.
 #[derive(Clone, Debug)]
-pub(crate) struct WeakPort(Weak<Inner>);
+pub(crate) struct WeakPort {
+    inner: Weak<Inner>,
+    /// Its number, by which keys and workers know it.
+    pub(crate) number: u32,
+}
 
 impl WeakPort {
     pub(crate) fn upgrade(&self) -> Option<CompletionPort> {
-        self.0.upgrade().map(CompletionPort)
+        self.inner.upgrade().map(CompletionPort)
+    }
+
+    /// Runs `f` with the port, if it is still there. A thread that works for it counts nothing.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(Option<&Inner>) -> R) -> R {
+        if Local::with_port(self.number, |local| local.is_some()) {
+            // SAFETY: whoever works for the port has borrowed it for as long: `Inner::work`.
+            return f(Some(unsafe { &*self.inner.as_ptr() }));
+        }
+        f(self.inner.upgrade().as_deref())
     }
 }
 
@@ -409,7 +422,10 @@ impl fmt::Debug for Inner {
 
 impl CompletionPort {
     pub(crate) fn downgrade(&self) -> WeakPort {
-        WeakPort(Arc::downgrade(&self.0))
+        WeakPort {
+            inner: Arc::downgrade(&self.0),
+            number: self.0.home.id,
+        }
     }
 
     /// A port to be used alone: completions wait in it until somebody takes them.

@@ -1,0 +1,425 @@
+//! Strands: a state, and handlers that run on it one at a time, in order, on whichever threads.
+//!
+//! A strand is a line before the port. One of its calls at a time is let in: handed to the strategy like any other, and run by
+//! whichever worker takes it. When that is over, however it ended, the next is let in. So nobody ever waits for a strand, and
+//! strands share nothing with each other. Protocol: `docs/dispatch-protocols.md`, "A strand".
+#![allow(unsafe_code)] // the state that one handler at a time may touch
+
+use std::cell::UnsafeCell;
+use std::fmt;
+
+use crate::completion;
+use crate::initiation::Initiation;
+use crate::local::{Held, Local};
+use crate::operation::{Operation, OperationKey};
+use crate::port::{CompletionPort, Inner, Route, WeakPort};
+use crate::queue::Line;
+use crate::sync::{Arc, Weak, mutant};
+
+/// How many strands [`Strand::dispatch`] enters one within the other on one thread, before it queues.
+const NESTED: usize = 16;
+
+/// Runs handlers one at a time, in order, and owns the state that they share. A cheap clone; usable from any thread.
+///
+/// Whatever is posted to it gets the state as `&mut T`, and nobody else does: so there is nothing to lock, and nothing to forget.
+/// No thread ever waits for a strand; handlers do, each strand's in a queue of its own, and different strands have nothing in common.
+/// While a strand is busy on one thread, other threads run other things.
+///
+/// It does not keep its port, and its port does not keep it; but each call that is queued does, and so does each operation that is
+/// [bound](Initiation::on) to it. A state that owns a stream whose handler holds the strand would so keep itself: hold a
+/// [`WeakStrand`] there. The state is dropped with the last of them, on whichever thread that is.
+///
+/// A panic in one handler follows the proactor's [policy](crate::PanicPolicy); the state stays as that handler left it, and the
+/// next handler gets it. If the proactor is dropped, what is queued is dropped uncalled.
+///
+/// After Asio's `strand`, which owns no state and shares its queue with other strands.
+///
+/// ```
+/// use proactor::{Proactor, Strand};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let proactor = Proactor::builder().build()?;
+/// let log = Strand::new(&proactor, Vec::new());
+/// for number in 0..3 {
+///     log.post(move |log| log.push(number)); // from any thread
+/// }
+/// proactor.run(); // on any threads
+/// assert_eq!(log.try_into_inner().expect("the last handle"), [0, 1, 2]);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The state cannot be reached but through the strand:
+///
+/// ```compile_fail,E0609
+/// # use proactor::{Proactor, Strand};
+/// # let proactor = Proactor::builder().build().unwrap();
+/// let log = Strand::new(&proactor, vec![1]);
+/// log.state.push(2); // no such way: `log.post(|log| log.push(2))`
+/// ```
+pub struct Strand<T>(Arc<Shared<T>>);
+
+/// A strand that may be gone: for state that owns what its own handlers wait on, which would else keep itself alive.
+///
+/// ```
+/// use proactor::{Proactor, Strand, WeakStrand};
+/// use std::time::Duration;
+///
+/// struct Session {
+///     seconds: u32,
+/// }
+///
+/// fn tick(session: &Strand<Session>) {
+///     let weak: WeakStrand<Session> = session.downgrade();
+///     session.port().expect("this thread runs it").sleep(Duration::from_secs(1)).then(move |_| {
+///         // Whoever had the session has dropped it: this was the last tick.
+///         let Some(session) = weak.upgrade() else { return };
+///         session.post(|session| session.seconds += 1);
+///         tick(&session);
+///     });
+/// }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let proactor = Proactor::builder().build()?;
+/// let session = Strand::new(&proactor, Session { seconds: 0 });
+/// let weak = session.downgrade();
+/// tick(&session);
+/// drop(session);
+/// assert!(weak.upgrade().is_none()); // the pending tick does not keep it
+/// # Ok(())
+/// # }
+/// ```
+pub struct WeakStrand<T>(Weak<Shared<T>>);
+
+struct Shared<T> {
+    gate: Gate,
+    state: UnsafeCell<T>,
+}
+
+// SAFETY: the state is touched by whoever has the gate's `Turn` alone, so it goes from thread to thread, as `Send` allows, and is
+// never on two; the rest is shared safely by itself.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+/// The line before the port.
+struct Gate {
+    line: Line,
+    port: WeakPort,
+}
+
+/// The right to touch the state, and the duty to let the next call in: whoever drops it does that.
+struct Turn<'a> {
+    gate: &'a Gate,
+    /// How the next one comes to the port.
+    next_by: Route,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.gate.let_next_in(self.next_by);
+    }
+}
+
+impl Gate {
+    /// What this strand is called on the threads that hold it.
+    fn name(&self) -> *const () {
+        (&raw const *self).cast()
+    }
+
+    /// Lets the next call in, if there is one; the caller's turn ends.
+    fn let_next_in(&self, by: Route) {
+        // SAFETY: called by `Turn`'s drop alone, and a turn is made by those alone whom the line serves.
+        while let Some(next) = unsafe { self.line.next() } {
+            let handed = self.port.with(|inner| match inner {
+                Some(inner) => {
+                    inner.hand(next, route(inner, by));
+                    true
+                }
+                None => {
+                    // Not one within the other: the ticket of each sees that the strand is held here, and leaves the rest to us.
+                    Held::enter(self.name(), || drop(next));
+                    false
+                }
+            });
+            if handed {
+                return;
+            }
+        }
+    }
+}
+
+/// What follows from a handler runs next on its thread, as long as nothing else waits there for the same thread: or two strands
+/// would wait for each other.
+fn route(inner: &Inner, by: Route) -> Route {
+    let first = || {
+        Local::with(&inner.home, |local| {
+            local.is_some_and(|local| local.turn.is_empty())
+        })
+    };
+    if by == Route::Finished && !first() {
+        Route::Posted
+    } else {
+        by
+    }
+}
+
+/// A queued call.
+struct Call<T, F> {
+    call: F,
+    ticket: Ticket<T>,
+}
+
+/// What a queued call holds: it keeps the strand, and if it is dropped uncalled, its turn is over.
+struct Ticket<T>(Option<Arc<Shared<T>>>);
+
+impl<T> Drop for Ticket<T> {
+    fn drop(&mut self) {
+        if let Some(strand) = self.0.take() {
+            // Held here already: `let_next_in` drops one after the other.
+            if !Held::holds(strand.gate.name()) && !mutant("strand-dropped-alone") {
+                drop(Turn {
+                    gate: &strand.gate,
+                    next_by: Route::Outside,
+                });
+            }
+        }
+    }
+}
+
+impl<T: Send + 'static, F: FnOnce(&mut T) + Send + 'static> Call<T, F> {
+    fn run(mut self) {
+        if let Some(strand) = self.ticket.0.take() {
+            strand.serve(self.call, Route::Finished);
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    /// Runs `call`, for which the line has been passed; then lets the next in.
+    fn serve(&self, call: impl FnOnce(&mut T), next_by: Route) {
+        let turn = Turn {
+            gate: &self.gate,
+            next_by,
+        };
+        let served = || {
+            // SAFETY: whoever the line serves is alone with the state, until `turn` ends its turn.
+            let state = unsafe { &mut *self.state.get() };
+            Held::enter(self.gate.name(), || call(state));
+        };
+        if mutant("strand-wedged-by-panic") {
+            let turn = std::mem::ManuallyDrop::new(turn);
+            served();
+            drop(std::mem::ManuallyDrop::into_inner(turn));
+        } else {
+            served(); // and then `turn` goes, also when the call panics
+        }
+    }
+
+    /// Runs `call` now, if the strand is free; else gives it back.
+    fn enter<F: FnOnce(&mut T)>(&self, call: F, next_by: Route) -> Result<(), F> {
+        if Held::depth() < NESTED && self.gate.line.enter() {
+            self.serve(call, next_by);
+            Ok(())
+        } else {
+            Err(call)
+        }
+    }
+}
+
+impl<T: Send + 'static> Strand<T> {
+    /// A strand with that state, whose handlers run where `port` has them run. Allocates once: 56 bytes and the state.
+    pub fn new(port: &impl AsRef<CompletionPort>, state: T) -> Self {
+        Self(Arc::new(Shared {
+            gate: Gate {
+                line: Line::new(),
+                port: port.as_ref().downgrade(),
+            },
+            state: UnsafeCell::new(state),
+        }))
+    }
+
+    /// Queues `call`, which gets the state when its turn has come: after what was queued before, never inside this call. From any
+    /// thread, also from the strand's own handlers. Does not block. Allocates only if what `call` captures is larger than 216 bytes,
+    /// or more calls wait than ever before. It is outstanding work, and each is one handler to `run`. If the port is gone, `call` is
+    /// dropped.
+    pub fn post<F: FnOnce(&mut T) + Send + 'static>(&self, call: F) {
+        let gate = &self.0.gate;
+        gate.port.with(|inner| {
+            let Some(inner) = inner else { return };
+            let ticket = Ticket(Some(Arc::clone(&self.0)));
+            let queued = Call { call, ticket };
+            let queued = completion::post(&inner.home, 0, move || queued.run());
+            if let Some(served) = gate.line.join(queued) {
+                inner.hand(served, Route::Posted);
+            }
+        });
+    }
+
+    /// Runs `call` now, if this thread is in a handler of the port and the strand is free; else as [`post`](Self::post). Never inside
+    /// a handler of the same strand; within handlers of other strands up to 16 deep, beyond that it queues.
+    ///
+    /// # Panics
+    ///
+    /// With the panic of `call`, if that runs now.
+    ///
+    /// ```
+    /// use proactor::{Proactor, Strand};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let proactor = Proactor::builder().build()?;
+    /// let total = Strand::new(&proactor, 0);
+    /// total.dispatch(|total| *total += 1); // not in a handler: queued
+    /// proactor.post({
+    ///     let total = total.clone();
+    ///     move || total.dispatch(|total| *total += 1) // now, if nobody else is at it
+    /// });
+    /// proactor.run();
+    /// assert_eq!(total.try_into_inner().expect("the last handle"), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn dispatch<F: FnOnce(&mut T) + Send + 'static>(&self, call: F) {
+        let inside = Local::with_port(self.0.gate.port.number, |local| {
+            local.is_some_and(|local| local.depth.get() > 0)
+        });
+        let left = if inside {
+            // The handler that calls goes on, so what follows is not for its thread alone.
+            self.0.enter(call, Route::Posted)
+        } else {
+            Err(call)
+        };
+        if let Err(call) = left {
+            self.post(call);
+        }
+    }
+
+    /// The port that it was made for, if that is still there.
+    pub fn port(&self) -> Option<CompletionPort> {
+        self.0.gate.port.upgrade()
+    }
+}
+
+impl<T> Strand<T> {
+    /// Whether this thread is in one of its handlers.
+    ///
+    /// ```
+    /// use proactor::{Proactor, Strand};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let proactor = Proactor::builder().build()?;
+    /// let strand = Strand::new(&proactor, ());
+    /// assert!(!strand.is_current());
+    /// strand.post({
+    ///     let strand = strand.clone();
+    ///     move |()| assert!(strand.is_current())
+    /// });
+    /// proactor.run();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_current(&self) -> bool {
+        Held::holds(self.0.gate.name())
+    }
+
+    /// A handle that does not keep it.
+    pub fn downgrade(&self) -> WeakStrand<T> {
+        WeakStrand(Arc::downgrade(&self.0))
+    }
+
+    /// The state.
+    ///
+    /// # Errors
+    ///
+    /// The strand itself, if this is not the last handle: other clones, queued calls and bound operations are such.
+    pub fn try_into_inner(self) -> Result<T, Self> {
+        Arc::try_unwrap(self.0)
+            .map(|shared| shared.state.into_inner())
+            .map_err(Self)
+    }
+}
+
+impl<T> WeakStrand<T> {
+    /// The strand, if anything still keeps it.
+    pub fn upgrade(&self) -> Option<Strand<T>> {
+        self.0.upgrade().map(Strand)
+    }
+}
+
+/// The handler is bound to a strand, and gets its state: what [`Initiation::on`] makes of an initiation.
+pub struct On<T>(Strand<T>);
+
+impl<O: Operation> Initiation<O> {
+    /// Binds the handler to `strand`: it gets the state beside the output, alone and in order. An operation that ends while the strand
+    /// is free runs its handler at once, on the same thread; else that joins the strand's queue. Until it has run, the handler keeps
+    /// the strand: where the state owns the operation's object, see [`WeakStrand`].
+    ///
+    /// ```
+    /// use proactor::{Proactor, Strand};
+    /// use std::time::Duration;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let proactor = Proactor::builder().build()?;
+    /// let fired = Strand::new(&proactor, 0);
+    /// for millis in 1..4 {
+    ///     let nap = proactor.sleep(Duration::from_millis(millis));
+    ///     nap.on(&fired).key(millis).then(|fired, result| {
+    ///         assert!(result.is_ok());
+    ///         *fired += 1;
+    ///     });
+    /// }
+    /// proactor.run();
+    /// assert_eq!(fired.try_into_inner().expect("the last handle"), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on<T: Send + 'static>(self, strand: &Strand<T>) -> Initiation<O, On<T>> {
+        self.bind(On(strand.clone())).0
+    }
+}
+
+impl<O: Operation, T: Send + 'static> Initiation<O, On<T>> {
+    /// Begins the operation, as [`then`](Initiation::then) of one that is not bound; `handler` gets the strand's state, too.
+    pub fn then<H: FnOnce(&mut T, O::Output) + Send + 'static>(self, handler: H) -> OperationKey {
+        let (initiation, On(strand)) = self.bind(crate::initiation::Unbound);
+        if initiation.port_number() != strand.0.gate.port.number {
+            // The strand's handlers run on its own port.
+            return initiation.then(move |output| {
+                strand.post(move |state| handler(state, output));
+            });
+        }
+        initiation.then(move |output| {
+            // With it this handler ends, so what follows may stay with its thread.
+            let call = move |state: &mut T| handler(state, output);
+            if let Err(call) = strand.0.enter(call, Route::Finished) {
+                strand.post(call);
+            }
+        })
+    }
+}
+
+impl<T> Clone for Strand<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Clone for WeakStrand<T> {
+    fn clone(&self) -> Self {
+        Self(Weak::clone(&self.0))
+    }
+}
+
+impl<T> fmt::Debug for Strand<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Strand")
+            .field("free", &self.0.gate.line.is_free())
+            .field("current", &self.is_current())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for WeakStrand<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakStrand")
+    }
+}
+
+impl<T> fmt::Debug for On<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("On").field(&self.0).finish()
+    }
+}
