@@ -9,6 +9,7 @@ use std::cell::UnsafeCell;
 use std::fmt;
 
 use crate::completion;
+use crate::error::Full;
 use crate::initiation::Initiation;
 use crate::local::{Held, Local};
 use crate::operation::{Operation, OperationKey};
@@ -236,20 +237,51 @@ impl<T: Send + 'static> Strand<T> {
     }
 
     /// Queues `call`, which gets the state when its turn has come: after what was queued before, never inside this call. From any
-    /// thread, also from the strand's own handlers. Does not block. Allocates only if what `call` captures is larger than 216 bytes,
-    /// or more calls wait than ever before. It is outstanding work, and each is one handler to `run`. If the port is gone, `call` is
-    /// dropped.
+    /// thread, also from the strand's own handlers. Allocates only if what `call` captures is larger than 216 bytes, or more calls
+    /// wait than ever before. It is outstanding work until it has run, and one handler to whoever counts them. If the port is gone,
+    /// `call` is dropped. Blocks where [`CompletionPort::post`] does: outside of handlers, for room below
+    /// [`max_pending`](crate::Builder::max_pending).
     pub fn post<F: FnOnce(&mut T) + Send + 'static>(&self, call: F) {
-        let gate = &self.0.gate;
-        gate.port.with(|inner| {
-            let Some(inner) = inner else { return };
-            let ticket = Ticket(Some(Arc::clone(&self.0)));
-            let queued = Call { call, ticket };
-            let queued = completion::post(&inner.home, 0, move || queued.run());
-            if let Some(served) = gate.line.join(queued) {
-                inner.hand(served, Route::Posted);
+        self.0.gate.port.with(|inner| {
+            if let Some(inner) = inner {
+                self.queue(inner, inner.enter(), call);
             }
         });
+    }
+
+    /// As [`post`](Self::post), but never blocks, and counts against [`max_pending`](crate::Builder::max_pending) from wherever it is
+    /// called, as [`CompletionPort::try_post`].
+    ///
+    /// # Errors
+    ///
+    /// [`Full`], with the call in it, if as many are pending as may be.
+    pub fn try_post<F: FnOnce(&mut T) + Send + 'static>(&self, call: F) -> Result<(), Full<F>> {
+        self.0.gate.port.with(|inner| {
+            let Some(inner) = inner else { return Ok(()) };
+            match inner.try_enter() {
+                Ok(counted) => self.queue(inner, counted, call),
+                Err(most) => return Err(Full::new(most, call)),
+            }
+            Ok(())
+        })
+    }
+
+    /// As `post`, for what follows from an operation: that never blocks.
+    fn follow<F: FnOnce(&mut T) + Send + 'static>(&self, call: F) {
+        self.0.gate.port.with(|inner| {
+            if let Some(inner) = inner {
+                self.queue(inner, false, call);
+            }
+        });
+    }
+
+    fn queue<F: FnOnce(&mut T) + Send + 'static>(&self, inner: &Inner, counted: bool, call: F) {
+        let ticket = Ticket(Some(Arc::clone(&self.0)));
+        let queued = Call { call, ticket };
+        let queued = completion::post(&inner.home, 0, counted, move || queued.run());
+        if let Some(served) = self.0.gate.line.join(queued) {
+            inner.hand(served, Route::Posted);
+        }
     }
 
     /// Runs `call` now, if this thread is in a handler of the port and the strand is free; else as [`post`](Self::post). Never inside
@@ -378,14 +410,14 @@ impl<O: Operation, T: Send + 'static> Initiation<O, On<T>> {
         if initiation.port_number() != strand.0.gate.port.number {
             // The strand's handlers run on its own port.
             return initiation.then(move |output| {
-                strand.post(move |state| handler(state, output));
+                strand.follow(move |state| handler(state, output));
             });
         }
         initiation.then(move |output| {
             // With it this handler ends, so what follows may stay with its thread.
             let call = move |state: &mut T| handler(state, output);
             if let Err(call) = strand.0.enter(call, Route::Finished) {
-                strand.post(call);
+                strand.follow(call);
             }
         })
     }

@@ -11,7 +11,7 @@ impl Inner {
     /// Whether a call that this thread posts takes up room; if it does, waits until there is some. What handlers post does not,
     /// nor does what comes when the port is closed.
     #[inline]
-    fn enter(&self) -> bool {
+    pub(crate) fn enter(&self) -> bool {
         self.home.pressure.is_some() && self.enter_slow()
     }
 
