@@ -289,7 +289,7 @@ fn p15_strands_do_not_wait_for_each_other() {
                 move |_| {
                     until("all others have run", || {
                         ran.load(Ordering::SeqCst) == OTHERS
-                    })
+                    });
                 }
             });
             for _ in 0..OTHERS {
