@@ -7,11 +7,17 @@
 #[path = "common/process.rs"]
 mod process;
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, ChildStdout};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command};
+use std::thread::{self, JoinHandle};
 
-use process::{Watchdog, assert_helps, assert_refused, connect, echo, example, run, signal, text};
+use process::{
+    Watchdog, assert_fails, assert_helps, assert_refused, connect, echo, example, run, signal, text,
+};
 
 const STRATEGIES: [&str; 3] = ["single", "leader-followers", "work-stealing"];
 
@@ -293,4 +299,195 @@ fn tour_as_a_table_drives_what_was_asked_for_and_says_so() {
         "{}",
         text(&output.stdout)
     );
+}
+
+// ---- the small ones, in the order of examples/README.md ----
+
+const SMALL: [&str; 5] = [
+    "timer",
+    "daytime_client",
+    "daytime_server",
+    "echo_client",
+    "timeouts",
+];
+
+#[test]
+fn the_list_of_examples_has_them_all() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let list = fs::read_to_string(folder.join("README.md")).expect("the list");
+    let rows = list.lines().filter_map(|line| line.strip_prefix("| `"));
+    let listed: BTreeSet<&str> = rows
+        .filter_map(|row| row.split(" | ").next())
+        .flat_map(|names| names.split(['`', ',', ' ']).filter(|name| !name.is_empty()))
+        .collect();
+    let entries = fs::read_dir(&folder).expect("the examples");
+    let there: BTreeSet<String> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.is_dir() || path.extension().is_some_and(|end| end == "rs"))
+        .map(|path| path.file_stem().expect("a name").display().to_string())
+        .collect();
+    assert!(
+        there.iter().eq(listed),
+        "examples/README.md, against {there:?}"
+    );
+}
+
+#[test]
+fn small_examples_help_and_refuse_bad_input() {
+    for name in SMALL {
+        assert_helps(name, &["--help", "Usage"]);
+        let output = run(name, &["--unheard-of"]);
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        assert!(text(&output.stderr).contains("--unheard-of"), "{name}");
+    }
+}
+
+/// The lines of an example that ends well.
+fn lines_of(name: &str, arguments: &[&str]) -> Vec<String> {
+    let output = run(name, arguments);
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!((output.status.code(), stderr), (Some(0), ""), "{stdout}");
+    stdout.lines().map(str::to_owned).collect()
+}
+
+/// The number of milliseconds in `line`, which has one.
+fn millis(line: &str) -> u64 {
+    let words: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
+    let at = words.iter().position(|word| word.starts_with("ms"));
+    let number = words[at.expect("milliseconds") - 1];
+    number
+        .parse()
+        .unwrap_or_else(|_| panic!("{number} in {line}"))
+}
+
+#[test]
+fn timer_waits_in_every_way() {
+    let all = "9 handlers ran";
+    // A machine that is busy for as long as the deadline is put off by finds it quiet too early.
+    let mut runs = (0..10).map(|_| lines_of("timer", &["50"]));
+    let lines = runs.find(|lines| lines.last().is_some_and(|line| line == all));
+    let lines = lines.expect("ten times it was quiet too early");
+    assert_eq!(lines[0], "nothing has run yet");
+    assert_eq!(lines[1], "an hour: Err(Error(timer: cancelled))");
+    let line = |begin: &str| lines.iter().find(|line| line.starts_with(begin));
+    assert!(millis(line("slept").expect("the wait")) >= 50);
+    let ticks: Vec<_> = lines
+        .iter()
+        .filter(|line| line.starts_with("tick"))
+        .collect();
+    assert_eq!(ticks, ["tick 1", "tick 2", "tick 3"]);
+    let quiet = millis(line("quiet").expect("the deadline"));
+    assert!(quiet >= 250, "three ticks, and two more: {quiet}");
+}
+
+fn utc_now() -> String {
+    let mut date = Command::new("date");
+    let output = date.args(["-u", "+%Y-%m-%d %H:%M:%S UTC"]).output();
+    text(&output.expect("the command date").stdout)
+        .trim()
+        .to_owned()
+}
+
+#[test]
+fn daytime_server_tells_the_time_as_the_system_does_and_daytime_client_shows_it() {
+    let mut command = example("daytime_server");
+    let mut child = command.args(["--count", "2"]).spawn().expect("to start it");
+    let _watchdog = Watchdog::watch(&child);
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+    stdout.read_line(&mut line).expect("a line");
+    let address = line.trim().strip_prefix("listening on ").expect("where");
+    let before = utc_now();
+    let mut told = String::new();
+    connect(address)
+        .read_to_string(&mut told)
+        .expect("the time, and the end");
+    let shown = lines_of("daytime_client", &[address]);
+    let after = utc_now();
+    // So written, what is later is greater.
+    assert!(
+        before.as_str() <= told.trim() && told.trim() <= shown[0].as_str(),
+        "{told}"
+    );
+    assert!(shown[0] <= after && shown.len() == 1, "{shown:?}");
+    assert!(child.wait().expect("its end").success());
+}
+
+/// Serves one connection in the standard library's way.
+fn peer(serve: impl FnOnce(TcpStream) + Send + 'static) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address").to_string();
+    let thread = thread::spawn(move || serve(listener.accept().expect("a connection").0));
+    (address, thread)
+}
+
+#[test]
+fn daytime_client_shows_what_comes_in_pieces_and_gives_up_on_who_is_quiet() {
+    let (address, server) = peer(|mut stream| {
+        for piece in ["half past ", "seven\r\n"] {
+            stream.write_all(piece.as_bytes()).expect("to send");
+        }
+    });
+    assert_eq!(lines_of("daytime_client", &[&address]), ["half past seven"]);
+    server.join().expect("the server ends");
+    let (address, server) = peer(|mut stream| {
+        let _ = stream.read(&mut [0]); // until the client gives up
+    });
+    let patience = ["--timeout", "300", &address];
+    assert_fails("daytime_client", &patience, 1, "read: timed out");
+    server.join().expect("the server ends");
+}
+
+#[test]
+fn echo_client_gets_its_messages_back_from_any_echo_server() {
+    let messages = ["one", "and two", "", "drei\u{df}ig"];
+    let server = EchoServer::start(&[]);
+    let arguments = [&[server.address.as_str()], &messages[..]].concat();
+    assert_eq!(lines_of("echo_client", &arguments), messages);
+    assert!(server.end("-TERM").starts_with("served 1 connections, "));
+    let (address, ordinary) = peer(|mut stream| {
+        let mut back = stream.try_clone().expect("a second handle");
+        std::io::copy(&mut stream, &mut back).expect("to echo");
+    });
+    let arguments = [&[address.as_str()], &messages[..]].concat();
+    assert_eq!(lines_of("echo_client", &arguments), messages);
+    ordinary.join().expect("the server ends");
+}
+
+#[test]
+fn echo_client_says_what_went_wrong() {
+    let (address, server) = peer(|mut stream| {
+        stream.read_exact(&mut [0; 5]).expect("the message");
+        stream.write_all(b"he").expect("to send");
+    });
+    assert_fails(
+        "echo_client",
+        &[&address, "hello"],
+        1,
+        "early (after 2 bytes)",
+    );
+    server.join().expect("the server ends");
+    // Nobody listens there any more.
+    assert_fails(
+        "echo_client",
+        &[&address, "hello"],
+        1,
+        &format!("connect {address}: "),
+    );
+}
+
+#[test]
+fn timeouts_shows_each_limit_pass() {
+    let lines = lines_of("timeouts", &["20"]);
+    let passed = [
+        "read: timed out, and the buffer is back: 64 bytes of room",
+        "read: timed out (after 4 bytes): \"four\"",
+        "read: timed out",
+        "closed by the deadline: read: cancelled",
+    ];
+    assert_eq!(lines.len(), passed.len(), "{lines:?}");
+    for (number, (line, passed)) in (1..).zip(lines.iter().zip(passed)) {
+        assert!(line.ends_with(&format!("ms: {passed}")), "{line}");
+        assert!(millis(line) >= 20 * number, "early: {line}");
+    }
 }
