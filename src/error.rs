@@ -315,6 +315,67 @@ impl<T> fmt::Debug for Full<T> {
 
 impl<T> std::error::Error for Full<T> {}
 
+/// There is no worker of that number, and the call for it was not taken: [`into_inner`](Self::into_inner) gives it back.
+///
+/// ```
+/// use proactor::{dispatch::SingleThreaded, Proactor};
+/// # fn main() -> Result<(), proactor::BuildError> {
+/// let proactor = Proactor::builder().dispatcher(SingleThreaded::new()).build()?;
+/// let refused = proactor.post_to(1, || println!("here")).expect_err("there is worker 0 alone");
+/// assert!(proactor.post_to(0, refused.into_inner()).is_ok());
+/// assert_eq!(proactor.run(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct NoWorker<T> {
+    worker: usize,
+    workers: usize,
+    refused: T,
+}
+
+impl<T> NoWorker<T> {
+    pub(crate) fn new(worker: usize, workers: usize, refused: T) -> Self {
+        Self {
+            worker,
+            workers,
+            refused,
+        }
+    }
+
+    /// What was not taken.
+    pub fn into_inner(self) -> T {
+        self.refused
+    }
+}
+
+impl<T> fmt::Display for NoWorker<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            worker, workers, ..
+        } = self;
+        match workers.checked_sub(1) {
+            Some(last) => write!(
+                f,
+                "there is no worker {worker}, the last is {last}: post to that or one before it, or build with threads({})",
+                worker.saturating_add(1)
+            ),
+            None => write!(
+                f,
+                "there is no worker {worker}, since this port is used alone: post to a proactor's, or to nobody in particular"
+            ),
+        }
+    }
+}
+
+impl<T> fmt::Debug for NoWorker<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NoWorker({self})")
+    }
+}
+
+impl<T> std::error::Error for NoWorker<T> {}
+
 /// Why a proactor or a port could not be built; the text says what to change.
 ///
 /// ```

@@ -44,7 +44,7 @@ pub use crate::buf::{Buf, BufMut, Slice};
 pub use crate::builder::Builder;
 pub use crate::completion::Completion;
 pub use crate::dispatch::{ParseStrategyError, Strategy};
-pub use crate::error::{BuildError, Error, ErrorKind, Full};
+pub use crate::error::{BuildError, Error, ErrorKind, Full, NoWorker};
 pub use crate::group::{Both, Finished};
 pub use crate::id::{Kind, ObjectId};
 pub use crate::initiation::{Initiation, Unbound, WAIT_DEPTH};

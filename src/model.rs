@@ -251,6 +251,11 @@ impl ModelPort {
         }
     }
 
+    /// Makes the queues of calls for one worker now: loom does not see what orders their making before their use.
+    pub fn prepare_calls(&self) {
+        self.port.0.affinity.prepare();
+    }
+
     /// A foreign loop asks for the port's descriptor.
     pub fn welcome_foreign_loop(&self) {
         self.port.0.welcome_foreign_loop();

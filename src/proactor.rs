@@ -9,8 +9,7 @@ use crate::blocking::Blocking;
 use crate::builder::Builder;
 #[cfg(not(proactor_loom))]
 use crate::error::BuildError;
-use crate::error::Error;
-use crate::error::Full;
+use crate::error::{Error, Full, NoWorker};
 use crate::id::Kind;
 use crate::initiation::{Initiation, WAIT_DEPTH};
 use crate::local::Local;
@@ -399,6 +398,19 @@ impl Proactor {
     /// As [`CompletionPort::post_keyed`].
     pub fn post_keyed<F: FnOnce() + Send + 'static>(&self, key: u64, call: F) {
         self.port.post_keyed(key, call);
+    }
+
+    /// As [`CompletionPort::post_to`].
+    ///
+    /// # Errors
+    ///
+    /// [`NoWorker`], with the call in it, if the number is too large.
+    pub fn post_to<F: FnOnce() + Send + 'static>(
+        &self,
+        worker: usize,
+        call: F,
+    ) -> Result<(), NoWorker<F>> {
+        self.port.post_to(worker, call)
     }
 
     /// As [`CompletionPort::dispatch`].

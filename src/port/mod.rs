@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | [`CompletionPort`] and the way of a completion: initiation, backend, strategy |
 //! | `post.rs` | posting calls, and how many may come from outside |
+//! | `affinity.rs` | calls for one worker alone |
 //! | `seat.rs` | waiting by hand: [`Seat`], [`Batch`] |
 //! | `sleep.rs` | seats, parking, waking, promotion |
 //! | `worker.rs` | a worker's loop |
@@ -17,6 +18,7 @@
 //! | `dispatcher.rs` | the strategy trait |
 #![allow(unsafe_code)] // entries and workers keep the port alive without a counted pointer
 
+pub(crate) mod affinity;
 mod cancel;
 pub(crate) mod compose;
 pub(crate) mod deadline;
@@ -49,6 +51,7 @@ use crate::operation::{self, OperationKey, part};
 use crate::queue::List;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Arc, Weak, mutant};
+use affinity::Affinity;
 pub use cancel::CancelOutcome;
 use dispatcher::{Dispatcher, Origin, Placed, Worker};
 use lane::Lane;
@@ -110,6 +113,7 @@ pub(crate) struct Inner {
     pub(crate) home: Arc<Home>,
     pub(crate) backend: Box<dyn Backend>,
     pub(crate) dispatcher: Box<dyn Dispatcher>,
+    pub(crate) affinity: Affinity,
     pub(crate) sleep: Sleep,
     pub(crate) timers: Timers,
     pub(crate) pool: Pool,
@@ -144,6 +148,7 @@ impl Inner {
         let workers = knobs.workers.get();
         let home = Home::new(workers, knobs.max_pending);
         let inner = Arc::new(Self {
+            affinity: Affinity::new(if by_hand { 0 } else { workers }),
             sleep: Sleep::new(workers, backend.seats(), backend.promotes_at_once()),
             timers: Timers::new(),
             pool: Pool::new(knobs),
@@ -300,10 +305,15 @@ impl Inner {
         });
         if placed == Placed::Shared {
             self.sleep.wake_one(&*self.backend);
-            // After the push, so that either this thread or whoever ends the port sees the other.
-            if self.is_ended() && !mutant("late-push-stays") {
-                self.discard();
-            }
+            self.discard_late();
+        }
+    }
+
+    /// Drops what was pushed just now, and could be left otherwise, if the port ends. After the push and a fence, so that either
+    /// this thread or whoever ends the port sees the other.
+    fn discard_late(&self) {
+        if self.is_ended() && !mutant("late-push-stays") {
+            self.discard();
         }
     }
 
@@ -324,14 +334,17 @@ impl Inner {
 
     /// A foreign loop will wait on the port's descriptor: from now on the bell is for it, too, and first for what was there before.
     pub(crate) fn welcome_foreign_loop(&self) {
-        if self.sleep.is_foreign() && !self.dispatcher.is_empty() {
+        if self.sleep.is_foreign() && (!self.dispatcher.is_empty() || self.affinity.is_any()) {
             self.sleep.wake_one(&*self.backend);
         }
     }
 
-    /// Whether a worker about to sleep must not.
-    pub(crate) fn is_restless(&self) -> bool {
-        !self.dispatcher.is_empty() || self.is_stopped() || self.home.ledger.is_settled()
+    /// Whether worker `index`, about to sleep, must not.
+    pub(crate) fn is_restless(&self, index: usize) -> bool {
+        !self.dispatcher.is_empty()
+            || !(self.affinity.is_empty(index) || mutant("call-not-looked-for"))
+            || self.is_stopped()
+            || self.home.ledger.is_settled()
     }
 
     /// Closes every object and takes out every timer and every blocking call that has not begun; what was outstanding ends as cancelled, in the list.
@@ -365,6 +378,7 @@ impl Inner {
                 }
             }
             drop(places);
+            self.affinity.take_all().for_each(drop);
             match self
                 .discards
                 // Acquire, for the fence between a push and its asking (`wake_one`): the next round sees the push.

@@ -94,16 +94,16 @@ impl Drop for Seat<'_> {
 /// Leaves a seat, and passes on what others rely on: a stop, an empty seat. True if it has answered the bell: then this thread
 /// searches, until `found`.
 fn stand(inner: &Inner, notified: bool) -> bool {
-    let answered = inner.sleep.stand(notified);
+    let stood = inner.sleep.stand(None, notified);
     let for_another = notified && inner.pool.somebody_is_alone();
-    if inner.is_stopped() || for_another {
+    if inner.is_stopped() || for_another || stood.for_sitter {
         inner.sleep.pass_on(&*inner.backend);
     }
     inner.sleep.hand_over();
     if for_another {
         yield_now(); // Or this one, sitting again at once, hears it once more.
     }
-    answered
+    stood.searching
 }
 
 /// Ends a search; if it was the last, and left something, another one searches.
@@ -193,7 +193,7 @@ impl CompletionPort {
     /// [`Proactor`](crate::Proactor)'s workers take its seats themselves.
     pub fn seat(&self) -> Option<Seat<'_>> {
         // Made only if it was taken: dropping one gives it back.
-        self.0.sleep.sit().then(|| Seat { inner: &self.0 })
+        self.0.sleep.sit(None).then(|| Seat { inner: &self.0 })
     }
 
     /// The oldest completion that is posted or finished, without waiting and without a seat. For ports that are used

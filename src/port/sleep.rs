@@ -24,15 +24,52 @@ use crate::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::sync::{Condvar, Mutex, guess, mutant};
 
 const SEATED: u64 = 1;
-const PARKED: u64 = 1 << 8;
-const SEARCHING: u64 = 1 << 24;
-const RUNG: u64 = 1 << 40;
-const WATCHED: u64 = 1 << 41;
+const PARKED: u64 = 1 << 4;
+const SEARCHING: u64 = 1 << 15;
+const RUNG: u64 = 1 << 26;
+const WATCHED: u64 = 1 << 27;
 /// A foreign event loop waits on the port's descriptor: as if somebody sat for ever.
-const FOREIGN: u64 = 1 << 42;
+const FOREIGN: u64 = 1 << 28;
+/// Where the word says who has each seat: a worker's index and 1, and whether it is called.
+const SITTERS: [u32; 2] = [32, 44];
+const WHO: u64 = 0x7ff;
+const CALLED: u64 = 0x800;
 
 const fn seated(word: u64) -> u64 {
-    word & 0xff
+    word & 0xf
+}
+
+/// A worker as `SITTERS` has it; who is none is not named there.
+const fn name(who: Option<usize>) -> u64 {
+    match who {
+        Some(index) => index as u64 + 1,
+        None => 0,
+    }
+}
+
+/// Where the word has `name`, if that sits.
+fn seat_of(word: u64, name: u64) -> Option<u32> {
+    let is_there = |&seat: &u32| name > 0 && word >> seat & WHO == name;
+    SITTERS.into_iter().find(is_there)
+}
+
+/// Whether somebody who sits is called, and has not yet risen.
+fn calls(word: u64) -> bool {
+    SITTERS.iter().any(|seat| word >> seat & CALLED != 0)
+}
+
+/// The word when `name` has sat down, too.
+fn with(word: u64, name: u64) -> u64 {
+    let is_free = |&seat: &u32| word >> seat & WHO == 0;
+    let seat = SITTERS.into_iter().find(is_free);
+    (word | seat.map_or(0, |seat| name << seat)) + SEATED
+}
+
+/// The word when `name` has risen.
+fn without(word: u64, name: u64) -> u64 {
+    let kept = mutant("call-kept");
+    let risen = |seat| (WHO | if kept { 0 } else { CALLED }) << seat;
+    (word & !seat_of(word, name).map_or(0, risen)) - SEATED
 }
 
 /// Whether ringing the bell reaches anybody.
@@ -41,11 +78,11 @@ const fn hears(word: u64) -> bool {
 }
 
 const fn parked(word: u64) -> u64 {
-    (word >> 8) & 0xffff
+    (word >> 4) & 0x7ff
 }
 
 const fn searching(word: u64) -> u64 {
-    (word >> 24) & 0xffff
+    (word >> 15) & 0x7ff
 }
 
 /// How long the seat may stand empty before the watcher takes it: twice this at most.
@@ -80,6 +117,15 @@ enum Token {
     Search,
     /// Watch the seat, and stay among the waiters.
     Watch,
+}
+
+/// What there is to do for who has left a seat.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stood {
+    /// It has answered the bell, and searches.
+    pub(crate) searching: bool,
+    /// It has heard a bell that was for another who sits.
+    pub(crate) for_sitter: bool,
 }
 
 /// How parking ended.
@@ -125,13 +171,18 @@ impl Sleep {
         seated(self.word.load(Ordering::Relaxed)) > 0
     }
 
-    /// Takes a seat, if one is free. Announced before the caller's last look for work.
-    pub(crate) fn sit(&self) -> bool {
+    /// Whether there is a seat to be had. Not while somebody who sits is called: the bell would not reach that one.
+    fn is_free(&self, word: u64) -> bool {
+        seated(word) < self.seats && (!calls(word) || mutant("sit-beside-a-call"))
+    }
+
+    /// Takes a seat for worker `who`, or for who is none, if one is free. Announced before the caller's last look for work.
+    pub(crate) fn sit(&self, who: Option<usize>) -> bool {
         let mut word = guess(&self.word);
-        while seated(word) < self.seats || mutant("sit-unasked") {
+        while self.is_free(word) || mutant("sit-unasked") {
             match self.word.compare_exchange_weak(
                 word,
-                word + SEATED,
+                with(word, name(who)),
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
@@ -152,36 +203,41 @@ impl Sleep {
         }
     }
 
-    /// Leaves the seat. True if this worker searches now: it has answered the bell.
-    pub(crate) fn stand(&self, notified: bool) -> bool {
+    /// Leaves the seat that was taken for `who`.
+    pub(crate) fn stand(&self, who: Option<usize>, notified: bool) -> Stood {
         let mut word = guess(&self.word);
-        let mut answered;
-        loop {
-            answered = notified && word & RUNG != 0;
-            let answer = if answered && !mutant("bell-unanswered") {
+        let stood = loop {
+            let searching = notified && word & RUNG != 0;
+            let answer = if searching && !mutant("bell-unanswered") {
                 SEARCHING.wrapping_sub(RUNG)
             } else {
                 0
             };
-            let next = (word - SEATED).wrapping_add(answer);
+            let next = without(word, name(who)).wrapping_add(answer);
             match self
                 .word
                 .compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed)
             {
-                Ok(_) => break,
+                Ok(_) => {
+                    let for_sitter = notified && calls(next) && !mutant("call-not-passed-on");
+                    break Stood {
+                        searching,
+                        for_sitter,
+                    };
+                }
                 Err(now) => word = now,
             }
-        }
+        };
         if !self.at_once {
             self.departures.fetch_add(1, Ordering::Relaxed);
         }
-        answered
+        stood
     }
 
     /// Sees to it that somebody sits again: the last seat was left.
     fn promote(&self) {
         if self.at_once {
-            self.unpark_one();
+            self.unpark(None);
             return;
         }
         if self.word.fetch_or(WATCHED, Ordering::Relaxed) & WATCHED == 0 {
@@ -244,7 +300,7 @@ impl Sleep {
 
     #[cold]
     fn wake_slow(&self, backend: &dyn Backend, mut word: u64) {
-        if parked(word) > 0 && self.unpark_one() {
+        if parked(word) > 0 && self.unpark(None) {
             return;
         }
         while hears(word) && searching(word) == 0 && word & RUNG == 0 {
@@ -260,13 +316,47 @@ impl Sleep {
         }
     }
 
-    /// Wakes the worker that parked last; it searches.
-    fn unpark_one(&self) -> bool {
+    /// Wakes worker `index`, if it sleeps, for what is queued for it alone.
+    pub(crate) fn wake(&self, backend: &dyn Backend, index: usize) {
+        // Pairs with `announce`.
+        if !mutant("call-waker-fence") {
+            fence(Ordering::SeqCst);
+        }
+        let mut word = self.word.load(Ordering::Relaxed);
+        while let Some(seat) = seat_of(word, name(Some(index))) {
+            if word >> seat & CALLED != 0 {
+                return; // By somebody else; it looks again once it has risen.
+            }
+            match self.word.compare_exchange_weak(
+                word,
+                word | CALLED << seat,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return backend.notify(),
+                Err(now) => word = now,
+            }
+        }
+        if parked(word) > 0 && !mutant("call-parked-unheard") {
+            self.unpark(Some(index));
+        }
+        if word & FOREIGN != 0 && !mutant("call-foreign-unheard") {
+            backend.notify();
+        }
+    }
+
+    /// Wakes that parked worker, or the one that parked last; it searches.
+    fn unpark(&self, index: Option<usize>) -> bool {
         let index = {
             let mut waiters = self.waiters.lock();
-            let Some(index) = waiters.pop() else {
+            let at = match index {
+                Some(index) => waiters.iter().position(|&waiter| waiter == index),
+                None => waiters.len().checked_sub(1),
+            };
+            let Some(at) = at else {
                 return false;
             };
+            let index = waiters.remove(at);
             self.word
                 .fetch_add(SEARCHING.wrapping_sub(PARKED), Ordering::Relaxed);
             index
@@ -291,7 +381,7 @@ impl Sleep {
     pub(crate) fn wake_all(&self, backend: &dyn Backend) {
         fence(Ordering::SeqCst);
         loop {
-            if !self.unpark_one() || mutant("wake-all-wakes-one") {
+            if !self.unpark(None) || mutant("wake-all-wakes-one") {
                 break;
             }
         }
@@ -328,7 +418,7 @@ impl Sleep {
         {
             let mut waiters = self.waiters.lock();
             let word = self.word.fetch_add(PARKED, Ordering::Relaxed);
-            if seated(word) < self.seats && !mutant("park-beside-a-free-seat") {
+            if self.is_free(word) && !mutant("park-beside-a-free-seat") {
                 self.word.fetch_sub(PARKED, Ordering::Relaxed);
                 return Unparked::LookAgain;
             }

@@ -171,13 +171,26 @@ impl Shift<'_> {
         if picks % knobs.poll_every == 0 && !self.inner.sleep.is_watched() {
             self.reap(Some(Instant::now()));
         }
-        let Some(next) = self.inner.dispatcher.next(Worker::new(local)) else {
+        let Some(next) = self.next() else {
             return local.turn.pop_front();
         };
         for over in local.turn.take_all() {
             self.inner.hand(over, Route::Outside);
         }
         Some(next)
+    }
+
+    /// From the strategy, or of what is for this worker alone: each in its turn, or the one that has something. The even picks
+    /// are the strategy's, which does what it does now and then at multiples of two.
+    fn next(&self) -> Option<Completion> {
+        let (inner, local) = (self.inner, self.local);
+        let strategy = || inner.dispatcher.next(Worker::new(local));
+        let own = || inner.affinity.pop(local.index);
+        if local.picks.get() % 2 == 0 {
+            strategy().or_else(own)
+        } else {
+            own().or_else(strategy)
+        }
     }
 
     /// Attempts what is due, and runs what is finished.
@@ -244,17 +257,16 @@ impl Shift<'_> {
         if self.spin() {
             return Idle::LookAgain;
         }
-        if !self.inner.sleep.sit() {
+        let index = self.local.index;
+        if !self.inner.sleep.sit(Some(index)) {
             let unparked = self
                 .inner
                 .sleep
-                .park(self.local.index, self.nap(bounds), || {
-                    self.inner.is_restless()
-                });
+                .park(index, self.nap(bounds), || self.inner.is_restless(index));
             self.searching = unparked == Unparked::Searching;
             return Idle::LookAgain;
         }
-        if self.inner.is_restless() {
+        if self.inner.is_restless(index) {
             self.rise(false);
             return Idle::LookAgain;
         }
@@ -281,11 +293,13 @@ impl Shift<'_> {
         let until = from_now(spin);
         // Who spins hears of no event: so only beside somebody who does.
         while self.inner.sleep.is_watched() && Instant::now() < until {
-            if self.inner.is_restless() {
+            if self.inner.is_restless(self.local.index) {
                 return true;
             }
             for _ in 0..16 {
-                if !self.inner.dispatcher.is_empty() {
+                if !self.inner.dispatcher.is_empty()
+                    || !self.inner.affinity.is_empty(self.local.index)
+                {
                     return true;
                 }
                 std::hint::spin_loop();
@@ -296,7 +310,7 @@ impl Shift<'_> {
 
     /// Takes a seat if one is free, and looks without sleeping on. True if anything came.
     fn reap(&mut self, deadline: Option<Instant>) -> bool {
-        self.inner.sleep.sit() && self.wait(deadline)
+        self.inner.sleep.sit(Some(self.local.index)) && self.wait(deadline)
     }
 
     /// Waits on the seat that this worker has, leaves it, and only then hands the batch on.
@@ -324,12 +338,13 @@ impl Shift<'_> {
 
     fn rise(&mut self, notified: bool) {
         self.stood = true;
-        if self.inner.sleep.stand(notified) && std::mem::replace(&mut self.searching, true) {
+        let stood = self.inner.sleep.stand(Some(self.local.index), notified);
+        if stood.searching && std::mem::replace(&mut self.searching, true) {
             // It was searching already, and counts once.
             self.inner.sleep.gave_up();
         }
         let for_another = notified && self.inner.pool.somebody_is_alone();
-        if self.inner.is_stopped() || for_another {
+        if self.inner.is_stopped() || for_another || stood.for_sitter {
             // The bell wakes one; whoever is woken for the end, or in place of another, wakes the next.
             self.inner.sleep.pass_on(&*self.inner.backend);
         }
