@@ -1,9 +1,9 @@
 //! Seats, parking, waking and promotion: who waits where, and who is told.
 //!
-//! One word says how many workers sit (wait in the backend), are parked (on a condvar of their own), search (were woken
+//! One word says how many workers sit (wait in the backend) and which, how many are parked (on a condvar of their own), search (were woken
 //! and have not yet found work), whether the bell is rung (the backend was notified and nobody has answered), and whether a
 //! parked worker watches the seat. `docs/dispatch-protocols.md` has the protocols ("Seats and promotion", "Sleep and
-//! wake"), the races and the proofs. The rules in short:
+//! wake", "A call to one worker"), the races and the proofs. The rules in short:
 //!
 //! 1. Who makes work visible then fences and looks at the word; who sleeps announces itself in the word, fences, and then
 //!    looks for work. One of the two sees the other.
@@ -11,6 +11,8 @@
 //!    there is more; who searches in vain is announced as asleep before it looks for the last time.
 //! 3. Nobody parks while a seat is free. Who leaves the last seat to run handlers promotes a parked worker: at once where
 //!    two may sit, through the watch where only one may.
+//! 4. The bell wakes one, any. A worker that is meant itself is called in the word; who hears in its stead rings again, and no
+//!    seat is free until it has risen.
 //!
 //! The word's own accesses are relaxed: it hands over nothing but counts, its read-modify-writes have one order for everybody,
 //! and where it is weighed against something else there is a fence or a lock.
