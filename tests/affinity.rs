@@ -1,5 +1,6 @@
 //! Calls to one worker: run there, in order, promptly, whoever else is idle; and nowhere else, whatever happens.
 #![cfg(not(proactor_loom))]
+#![allow(clippy::unwrap_used)] // helpers are tests, too, which clippy does not see
 
 mod common;
 
@@ -131,7 +132,7 @@ fn a_handler_that_calls_its_own_worker_is_over_first() {
         proactor.post(move || {
             let here = port.worker_index().unwrap();
             post_to(&port, here, move || {
-                assert_eq!(seen.load(Ordering::SeqCst), 1)
+                assert_eq!(seen.load(Ordering::SeqCst), 1);
             });
             over.store(1, Ordering::SeqCst);
         });
@@ -323,7 +324,7 @@ fn thousands_of_calls_between_two_workers_arrive() {
             if left > 0 {
                 let next = port.clone();
                 post_to(&port, left % threads, move || {
-                    bounce(next, left - 1, threads)
+                    bounce(next, left - 1, threads);
                 });
             }
         }
