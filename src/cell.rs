@@ -24,7 +24,7 @@ use std::num::NonZeroUsize;
 use std::ptr::{self, NonNull};
 
 use crate::id::Kind;
-use crate::operation::Request;
+use crate::operation::{Request, Returned};
 use crate::pressure::Pressure;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use crate::sync::{self, Arc, OnceLock, PlainMutex, QuietGuard, QuietMutex, Trace, Weak, mutant};
@@ -59,6 +59,10 @@ pub(crate) struct VTable {
     pub(crate) request: unsafe fn(Ptr) -> Request,
     /// Takes in `n`; true if the operation wants more.
     pub(crate) advance: unsafe fn(Ptr, usize) -> bool,
+    /// Takes out what the operation read beyond its end, if it is one that does.
+    pub(crate) surplus: Option<unsafe fn(Ptr) -> Option<Returned>>,
+    /// Whether it keeps its direction beyond its end, until its output is taken or given back.
+    pub(crate) holds: bool,
 }
 
 /// How far an operation is. Low byte of `state`; the generation is its upper half.
@@ -515,6 +519,8 @@ static FREE: VTable = VTable {
     discard: |_, _| {},
     request: |_| Request::None,
     advance: |_, _| false,
+    surplus: None,
+    holds: false,
 };
 
 mod cache;

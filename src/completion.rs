@@ -277,6 +277,8 @@ const fn call_table<F: FnOnce() + Send + 'static>(counted: bool) -> VTable {
         discard: discard_call::<F>,
         request: |_| Request::None,
         advance: |_, _| false,
+        surplus: None,
+        holds: false,
     }
 }
 

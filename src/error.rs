@@ -31,6 +31,10 @@ pub enum ErrorKind {
     Panicked,
     /// Nobody will complete it: its [`Completer`](crate::Completer) was dropped.
     Abandoned,
+    /// The buffer was full before what was looked for had come.
+    LimitReached,
+    /// The object has another handle, or something under way or kept.
+    InUse,
     /// The operating system refused.
     Os,
 }
@@ -46,6 +50,10 @@ impl fmt::Display for ErrorKind {
             Self::WriteZero => "the stream takes no more bytes",
             Self::Panicked => "panicked",
             Self::Abandoned => "nobody is left to complete it",
+            Self::LimitReached => "the buffer is full, and what was looked for has not come",
+            Self::InUse => {
+                "still in use: let its operations end, and drop its other half, its initiations and futures first"
+            }
             Self::Os => "refused by the operating system",
         })
     }
@@ -182,7 +190,7 @@ impl Error {
         }
     }
 
-    /// How many bytes a composed operation (`read_exact`, `write_all`) had transferred before.
+    /// How many bytes a composed operation (`read_exact`, `read_until`, `write_all`) had transferred before.
     pub fn transferred(&self) -> usize {
         self.transferred
     }
@@ -248,6 +256,8 @@ impl From<Error> for io::Error {
             ErrorKind::WriteZero => io::ErrorKind::WriteZero,
             ErrorKind::Panicked => io::ErrorKind::Other,
             ErrorKind::Abandoned => io::ErrorKind::BrokenPipe,
+            ErrorKind::LimitReached => io::ErrorKind::InvalidData,
+            ErrorKind::InUse => io::ErrorKind::ResourceBusy,
             ErrorKind::Os => error
                 .cause
                 .as_ref()

@@ -112,6 +112,8 @@ pub enum Kind {
     Bind,
     /// Bringing a descriptor to the port: not an operation, but errors name it.
     Register,
+    /// Taking a descriptor out of the port again: not an operation, but errors name it.
+    Release,
     /// Asking for a socket's address: not an operation, but errors name it.
     Address,
     /// Setting a socket's option: not an operation, but errors name it.
@@ -136,6 +138,7 @@ impl fmt::Display for Kind {
             Self::Composed => "composed operation",
             Self::Bind => "bind",
             Self::Register => "register",
+            Self::Release => "release",
             Self::Address => "ask for the address",
             Self::Configure => "set the option",
             Self::Start => "start a thread",

@@ -12,7 +12,7 @@ use crate::dispatch::{Dispatcher, Local, Stealer};
 use crate::error::Error;
 use crate::id::Kind;
 use crate::initiation::Initiation;
-use crate::operation::{Operation, OperationKey, Request, sealed};
+use crate::operation::{Operation, OperationKey, Request, Returned, sealed};
 use crate::port::object::Handle;
 use crate::port::pool::Knobs;
 use crate::port::seat::Waiting;
@@ -38,6 +38,9 @@ pub struct ModelObject(Handle);
 #[derive(Debug)]
 pub struct Move<const WRITE: bool> {
     len: usize,
+    done: usize,
+    /// Whether it goes on until all has moved.
+    all: bool,
     memory: Witness,
 }
 
@@ -47,9 +50,11 @@ pub type Take = Move<false>;
 pub type Give = Move<true>;
 
 impl<const WRITE: bool> Move<WRITE> {
-    fn new(len: usize) -> Self {
+    fn new(len: usize, all: bool) -> Self {
         Self {
             len,
+            done: 0,
+            all,
             memory: Witness::default(),
         }
     }
@@ -63,16 +68,29 @@ impl<const WRITE: bool> Operation for Move<WRITE> {
 
     fn request(&mut self) -> Request {
         Request::Script {
-            len: self.len,
+            len: self.len - self.done,
             write: WRITE,
             memory: (&raw const self.memory).cast(),
         }
     }
 
+    fn advance(&mut self, n: usize) -> bool {
+        self.done += n;
+        self.all && n > 0 && self.done < self.len
+    }
+
     fn finish(self, result: Result<usize, Error>) -> Self::Output {
         // The memory goes: nobody may be using it.
         self.memory.touch();
-        result
+        match result {
+            Ok(_) => Ok(self.done),
+            Err(error) => Err(error.after(self.done)),
+        }
+    }
+
+    fn give_back(self, _result: Result<usize, Error>) -> Option<Returned> {
+        self.memory.touch();
+        (self.done > 0).then_some(Returned::Units(self.done))
     }
 }
 
@@ -294,7 +312,12 @@ impl ModelObject {
 
     /// To take up to `len` units, not yet begun.
     pub fn taking(&self, len: usize) -> Initiation<Take> {
-        Initiation::on_object(&self.0, Move::new(len))
+        Initiation::on_object(&self.0, Move::new(len, false))
+    }
+
+    /// To take just as many units, in as many calls as that needs, not yet begun.
+    pub fn taking_all(&self, len: usize) -> Initiation<Take> {
+        Initiation::on_object(&self.0, Move::new(len, true))
     }
 
     /// Gives up to `len` units; the handler gets how many.
@@ -303,7 +326,7 @@ impl ModelObject {
         len: usize,
         handler: impl FnOnce(Result<usize, Error>) + Send + 'static,
     ) -> OperationKey {
-        Initiation::on_object(&self.0, Give::new(len)).then(handler)
+        Initiation::on_object(&self.0, Give::new(len, false)).then(handler)
     }
 
     /// Asks what is pending to end as cancelled.

@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::mem::offset_of;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
 use crate::cell::{self, Class, Header, Home, Ptr, VTable, header, phase};
@@ -74,6 +75,17 @@ pub enum Request {
     },
 }
 
+/// What an operation took from its direction and gives back: the next one gets it first.
+#[derive(Debug)]
+pub enum Returned {
+    /// Bytes of a stream.
+    Bytes(Vec<u8>),
+    /// A listener's connection, and its other end.
+    Accepted(OwnedFd, SocketAddr),
+    /// So many units of what a model deals in.
+    Units(usize),
+}
+
 /// Several parts of memory.
 pub trait Parts {
     /// Calls `f` with pointer and length of each part that is left, in order.
@@ -99,12 +111,18 @@ pub trait Operation: sealed::Sealed + Send + 'static {
     type Output: Send + 'static;
     /// What it is called in errors and completions.
     const KIND: Kind;
+    /// Whether it may read beyond its end, so that there is a [`surplus`](Self::surplus).
+    const READS_ON: bool = false;
     /// What the backend is to do now. Called with the operation where it stays.
     fn request(&mut self) -> Request;
     /// Takes in `n` bytes; true if more is wanted before it is finished.
     fn advance(&mut self, n: usize) -> bool {
         let _ = n;
         false
+    }
+    /// What it read beyond its end, once. Asked when `advance` wants no more.
+    fn surplus(&mut self) -> Option<Returned> {
+        None
     }
     /// Makes the output: of the last `advance`'s number, or of what went wrong.
     fn finish(self, result: Result<usize, Error>) -> Self::Output;
@@ -114,6 +132,14 @@ pub trait Operation: sealed::Sealed + Send + 'static {
         Self: Sized,
     {
         drop(self.finish(result));
+    }
+    /// As [`discard`](Self::discard); what it took from a reading direction goes back there.
+    fn give_back(self, result: Result<usize, Error>) -> Option<Returned>
+    where
+        Self: Sized,
+    {
+        self.discard(result);
+        None
     }
 }
 
@@ -204,8 +230,10 @@ struct OpCell<S> {
 }
 
 /// An operation and what becomes of its output, where they fit in a cell or in a box.
-trait Body: Send + 'static {
+pub(crate) trait Body: Send + 'static {
     type Op: Operation;
+    /// Whether the operation's direction stays held beyond its end: whoever gets the body lets it go.
+    const HOLDS: bool = false;
     fn op(&mut self) -> &mut Self::Op;
     fn run(self, result: Result<usize, Error>);
     fn discard(self, result: Result<usize, Error>);
@@ -240,6 +268,7 @@ where
 
 impl<B: Body> Body for Box<B> {
     type Op = B::Op;
+    const HOLDS: bool = B::HOLDS;
     fn op(&mut self) -> &mut B::Op {
         (**self).op()
     }
@@ -267,7 +296,18 @@ where
     H: FnOnce(O::Output) + Send + 'static,
 {
     let body = Inline::<O, H, KEEP> { op, handler };
-    if const { Class::of(Layout::new::<OpCell<Inline<O, H, KEEP>>>()).is_some() } {
+    place_body(home, object, key, body, counted)
+}
+
+/// As [`place`], for an operation that has something else than a handler.
+pub(crate) fn place_body<S: Body>(
+    home: &Home,
+    object: ObjectId,
+    key: u64,
+    body: S,
+    counted: bool,
+) -> Ptr {
+    if const { Class::of(Layout::new::<OpCell<S>>()).is_some() } {
         write(home, object, key, body, counted)
     } else {
         write(home, object, key, Box::new(body), counted)
@@ -308,6 +348,12 @@ const fn table<S: Body>(counted: bool) -> VTable {
         discard: discard::<S>,
         request: request::<S>,
         advance: advance::<S>,
+        surplus: if S::Op::READS_ON {
+            Some(surplus::<S>)
+        } else {
+            None
+        },
+        holds: S::HOLDS,
     }
 }
 
@@ -333,6 +379,14 @@ unsafe fn request<S: Body>(cell: Ptr) -> Request {
 unsafe fn advance<S: Body>(cell: Ptr, n: usize) -> bool {
     // SAFETY: the caller's promise.
     unsafe { body::<S>(cell) }.op().advance(n)
+}
+
+/// # Safety
+///
+/// As `request`.
+unsafe fn surplus<S: Body>(cell: Ptr) -> Option<Returned> {
+    // SAFETY: the caller's promise.
+    unsafe { body::<S>(cell) }.op().surplus()
 }
 
 /// Moves the body out and frees the cell, before anything of the body runs.

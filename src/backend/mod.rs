@@ -15,6 +15,7 @@
 mod alarm;
 pub(crate) mod readiness;
 pub(crate) mod registry;
+pub(crate) mod shelf;
 
 #[cfg(not(proactor_loom))]
 mod perform;
@@ -38,10 +39,11 @@ use std::time::Instant;
 use crate::cell::Ptr;
 use crate::completion::Completion;
 use crate::id::ObjectId;
-use crate::operation::Request;
+use crate::operation::{Request, Returned};
 use crate::queue::List;
 use readiness::Hold;
 use registry::{EntryRef, Fd};
+use shelf::Stock;
 
 /// What a call to the backend gave back.
 #[derive(Debug, Default)]
@@ -50,6 +52,14 @@ pub(crate) struct Outcome {
     pub(crate) done: Option<Completion>,
     /// Its direction, held until `next` is called with it.
     pub(crate) hold: Option<Hold>,
+}
+
+/// What became of an object that was to be given up.
+#[derive(Debug)]
+pub(crate) enum TakenOut {
+    Descriptor(Fd, Stock),
+    Closed,
+    InUse,
 }
 
 /// What a wait ended with, beside the operations that it put in the list.
@@ -84,6 +94,17 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     /// As `cancel_all`, and lets nothing in any more; the descriptor is closed as soon as no attempt holds it. A
     /// generation that is over is left alone.
     fn close(&self, entry: EntryRef, generation: u32, out: &List);
+    /// Lets go of a reading direction that a finished operation has kept, with what it gives back; perhaps another is due then.
+    fn give_back(
+        &self,
+        cell: Ptr,
+        generation: u32,
+        object: ObjectId,
+        returned: Option<Returned>,
+    ) -> Option<Completion>;
+    /// Takes the descriptor out again, and what was given back to it, which ends the object. Only if the caller's handle is the
+    /// only one, and no operation is under way or keeps a direction.
+    fn take_out(&self, entry: EntryRef) -> TakenOut;
     /// Closes everything.
     fn close_all(&self, out: &List);
     /// Gives up one reference to `entry`. With the last, the entry lets its owner go and is vacant.

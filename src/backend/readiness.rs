@@ -7,18 +7,21 @@
 //! completions of one direction are handed on in order.
 #![allow(unsafe_code)] // operations are called through their tables
 
+mod close;
+
 use std::io;
 use std::time::Instant;
 
-use super::registry::{EntryRef, Fd, Interest, Registry, Way};
-use super::{Backend, Demux, Events, Outcome, Ready, Sink, WOULD_BLOCK, Woken};
+use super::registry::{Direction, EntryRef, Fd, Interest, Registry, Way};
+use super::shelf::Shelf;
+use super::{Backend, Demux, Events, Outcome, Ready, Sink, TakenOut, WOULD_BLOCK, Woken};
 use crate::cell::{Ptr, header, phase};
 use crate::completion::Completion;
 use crate::id::{Kind, ObjectId};
-use crate::operation::{self, Request, cancelled, code, part};
+use crate::operation::{self, Request, Returned, cancelled, code, part};
 use crate::queue::List;
 use crate::sync::atomic::Ordering;
-use crate::sync::mutant;
+use crate::sync::{MutexGuard, mutant};
 
 /// A direction that is held after an attempt, until [`Backend::next`] lets it go.
 #[derive(Debug)]
@@ -35,6 +38,7 @@ pub(crate) struct Hold {
 pub(crate) struct Readiness<D> {
     demux: D,
     registry: Registry,
+    shelf: Shelf,
     /// Ends an entry's hold on its owner. Whoever calls the backend holds the owner, too.
     let_go: fn(*const ()),
 }
@@ -85,11 +89,24 @@ unsafe fn ends_at_once(cell: Ptr) -> bool {
     }
 }
 
+/// Whether an operation that is the next of its direction is to be attempted now.
+///
+/// # Safety
+///
+/// As [`ends_at_once`].
+unsafe fn is_due(direction: &Direction, entry: EntryRef, way: Way, cell: Ptr) -> bool {
+    direction.ready
+        || (way == Way::Read && Shelf::has(entry) && !mutant("shelf-not-looked-at"))
+        // SAFETY: the caller's promise.
+        || unsafe { ends_at_once(cell) }
+}
+
 impl<D: Demux> Readiness<D> {
     pub(crate) fn new(demux: D, let_go: fn(*const ())) -> Self {
         Self {
             demux,
             registry: Registry::new(),
+            shelf: Shelf::default(),
             let_go,
         }
     }
@@ -108,9 +125,13 @@ impl<D: Demux> Readiness<D> {
             }
             // SAFETY: the cell is ours, its table is its body's, and it stays where it is.
             let request = unsafe { (table.request)(cell) };
-            let wanted = wanted(&request);
+            let mut wanted = wanted(&request);
             // SAFETY: `cell` is current, so the direction is held.
             let raw = match unsafe { entry.fd() } {
+                Some(_) if way == Way::Read && Shelf::has(entry) => {
+                    wanted = None; // What the shelf has says nothing of the socket.
+                    self.shelf.serve(entry, &request)
+                }
                 Some(fd) => self.demux.perform(fd, request),
                 None => code::CLOSED,
             };
@@ -123,6 +144,12 @@ impl<D: Demux> Readiness<D> {
                     && entry.drains.load(Ordering::Relaxed)
                     && entry.registered.load(Ordering::Relaxed);
                 if !more {
+                    if let Some(surplus) = table.surplus {
+                        // SAFETY: as for `request`.
+                        if let Some(surplus) = unsafe { surplus(cell) } {
+                            self.shelf.put(entry, surplus);
+                        }
+                    }
                     return Self::end(cell, raw, entry, way, drained);
                 }
             } else if !drained {
@@ -143,17 +170,25 @@ impl<D: Demux> Readiness<D> {
     fn end(cell: Ptr, raw: i64, entry: EntryRef, way: Way, drained: bool) -> Outcome {
         // SAFETY: the cell is an operation's, current and therefore ours.
         let tick = unsafe { part(cell) }.tick.get();
-        // SAFETY: as above; its result is open.
-        let done = unsafe { operation::complete(cell, raw) };
-        Outcome {
-            done: Some(done),
-            hold: Some(Hold {
-                entry,
-                way,
-                tick,
-                drained,
-            }),
+        let mut keeps = header(cell).vtable().holds && !mutant("future-lets-go");
+        if keeps {
+            let mut direction = entry.direction(way);
+            // What is closed waits for nobody.
+            keeps = !direction.closed;
+            direction.kept = keeps;
+            if drained {
+                direction.drained(tick);
+            }
         }
+        // SAFETY: as above; its result is open.
+        let done = Some(unsafe { operation::complete(cell, raw) });
+        let hold = (!keeps).then_some(Hold {
+            entry,
+            way,
+            tick,
+            drained,
+        });
+        Outcome { done, hold }
     }
 
     /// Makes an operation that would block wait, in front, unless something happened since its attempt began.
@@ -219,41 +254,26 @@ impl<D: Demux> Readiness<D> {
         }
     }
 
-    /// Gives back one share of the close; the last one closes the descriptor.
-    fn give_share(&self, entry: EntryRef) {
-        if entry.shares.fetch_sub(1, Ordering::AcqRel) != 1 && !mutant("close-waits-for-nobody") {
-            return;
-        }
-        let mut interest = entry.interest.lock();
-        // SAFETY: this was the last share; under the lock of `interest`, which `rearm` reads it under.
-        let fd = unsafe { entry.take_fd() };
-        if let Some(fd) = fd.filter(|_| std::mem::take(&mut *interest).registered) {
-            self.demux.disarm(&fd);
-        }
-        drop(interest);
-        self.release(entry);
-    }
-
-    /// Takes everything that waits in `way`, finished as cancelled, and asks the current operation to be.
-    fn cancel_way(entry: EntryRef, way: Way, out: &List, close: bool) -> Option<bool> {
-        let mut direction = entry.direction(way);
-        if close && direction.closed {
+    /// Nothing is current any more: the next operation, if it is due.
+    fn let_go_of(
+        &self,
+        mut direction: MutexGuard<'_, Direction>,
+        entry: EntryRef,
+        way: Way,
+    ) -> Option<Completion> {
+        direction.current = None;
+        if direction.closed {
+            drop(direction);
+            self.give_share(entry);
             return None;
         }
-        direction.closed |= close;
-        for waiting in direction.queue.take_all() {
-            let cell = waiting.into_ptr();
-            let raw = cancelled(header(cell).phase()).unwrap_or(code::CANCELLED);
-            // SAFETY: it was the queue's, and is ours now; its result is open.
-            out.push_back(unsafe { operation::complete(cell, raw) });
+        let next = direction.queue.first()?;
+        // SAFETY: an operation's cell, which the queue owns.
+        if !unsafe { is_due(&direction, entry, way, next) } {
+            return None;
         }
-        // The operation may be over already, and its cell another's, before its direction is let go: hence the generation.
-        if let Some((current, generation)) =
-            direction.current.filter(|_| !mutant("close-asks-nobody"))
-        {
-            header(current).request_cancel(generation, phase::CANCEL);
-        }
-        Some(direction.current.is_some())
+        direction.take_up(next);
+        direction.queue.pop_front()
     }
 }
 
@@ -273,7 +293,8 @@ impl<D: Demux> Backend for Readiness<D> {
     }
 
     fn submit(&self, cell: Ptr, entry: EntryRef) -> Outcome {
-        let mut direction = entry.direction(way(header(cell).vtable().kind));
+        let way = way(header(cell).vtable().kind);
+        let mut direction = entry.direction(way);
         // A time limit may have passed before the operation came here; nobody will look for it again.
         let over = if direction.closed {
             Some(code::CLOSED)
@@ -291,7 +312,7 @@ impl<D: Demux> Backend for Readiness<D> {
         }
         let behind = direction.current.is_some() || !direction.queue.is_empty();
         // SAFETY: an operation's cell, ours.
-        if behind || !(direction.ready || unsafe { ends_at_once(cell) }) {
+        if behind || !unsafe { is_due(&direction, entry, way, cell) } {
             // SAFETY: the cell goes to the direction's queue as its owner.
             direction
                 .queue
@@ -309,23 +330,10 @@ impl<D: Demux> Backend for Readiness<D> {
 
     fn next(&self, hold: Hold) -> Option<Completion> {
         let mut direction = hold.entry.direction(hold.way);
-        direction.current = None;
-        let unchanged = direction.tick == hold.tick || mutant("direction-no-tick");
-        if hold.drained && unchanged && !direction.hang_up {
-            direction.ready = false;
+        if hold.drained {
+            direction.drained(hold.tick);
         }
-        if direction.closed {
-            drop(direction);
-            self.give_share(hold.entry);
-            return None;
-        }
-        let next = direction.queue.first()?;
-        // SAFETY: an operation's cell, which the queue owns.
-        if !direction.ready && !unsafe { ends_at_once(next) } {
-            return None;
-        }
-        direction.take_up(next);
-        direction.queue.pop_front()
+        self.let_go_of(direction, hold.entry, hold.way)
     }
 
     fn cancel(&self, cell: Ptr, generation: u32, object: ObjectId) -> Option<Completion> {
@@ -335,9 +343,13 @@ impl<D: Demux> Backend for Readiness<D> {
                 && (header(cell).is(generation, phase::CANCEL)
                     || header(cell).is(generation, phase::TIMEOUT))
         };
-        let found = [Way::Read, Way::Write]
-            .into_iter()
-            .find_map(|way| entry.direction(way).queue.remove(is_it))?;
+        let found = [Way::Read, Way::Write].into_iter().find_map(|way| {
+            let mut direction = entry.direction(way);
+            if let Some(first) = direction.queue.first().filter(|&first| is_it(first)) {
+                direction.keep_on(first);
+            }
+            direction.queue.remove(is_it)
+        })?;
         let cell = found.into_ptr();
         let raw = cancelled(header(cell).phase()).unwrap_or(code::CANCELLED);
         // SAFETY: it was the queue's, and is ours now; its result is open.
@@ -354,24 +366,30 @@ impl<D: Demux> Backend for Readiness<D> {
     }
 
     fn close(&self, entry: EntryRef, generation: u32, out: &List) {
-        // Only the one who shuts the read direction goes on: the closer.
-        let mut closer = false;
-        for way in [Way::Read, Way::Write] {
-            if entry.generation.load(Ordering::Relaxed) != generation {
-                return;
-            }
-            match Self::cancel_way(entry, way, out, true) {
-                Some(held) => {
-                    closer = true;
-                    if !held {
-                        self.give_share(entry);
-                    }
-                }
-                None if !closer => return,
-                None => {}
-            }
+        self.close_both(entry, generation, out);
+    }
+
+    fn give_back(
+        &self,
+        cell: Ptr,
+        generation: u32,
+        object: ObjectId,
+        returned: Option<Returned>,
+    ) -> Option<Completion> {
+        let entry = self.registry.get(object.index())?;
+        let mut direction = entry.direction(Way::Read);
+        if direction.current != Some((cell, generation)) {
+            return None; // Closed meanwhile, or it never held it, and took nothing.
         }
-        self.give_share(entry);
+        direction.kept = false;
+        if let Some(returned) = returned {
+            self.shelf.put(entry, returned);
+        }
+        self.let_go_of(direction, entry, Way::Read)
+    }
+
+    fn take_out(&self, entry: EntryRef) -> TakenOut {
+        self.shut_if_alone(entry)
     }
 
     fn close_all(&self, out: &List) {

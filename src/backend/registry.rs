@@ -9,6 +9,7 @@
 //! | `refs` | one for each handle, and one for as long as the descriptor is open |
 //! | `fd` | written at `open` and by the last share of the close; read by whoever holds a direction |
 //! | `shares` | the closer and each direction that is held when it closes |
+//! | `shelved` | whoever holds the reading direction |
 //! | `interest` | under its lock (portable, oneshot) |
 //! | `directions` | each under its lock |
 #![allow(unsafe_code)] // entries outlive the borrows that a lock-free lookup can express
@@ -16,12 +17,12 @@
 use std::fmt;
 use std::ptr::NonNull;
 
-use crate::cell::{Ptr, header};
+use crate::cell::{Ptr, header, phase};
 use crate::id::ObjectId;
 use crate::operation::part;
 use crate::queue::List;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
-use crate::sync::{Mutex, MutexGuard, OnceLock, Trace};
+use crate::sync::{Mutex, MutexGuard, OnceLock, Trace, mutant};
 
 /// A descriptor, as the demultiplexer knows it.
 #[cfg(not(proactor_loom))]
@@ -46,6 +47,8 @@ pub(crate) struct Direction {
     pub(crate) hang_up: bool,
     /// Nothing is let in any more.
     pub(crate) closed: bool,
+    /// `current` is finished, and keeps the direction until its output is taken or given back.
+    pub(crate) kept: bool,
 }
 
 // SAFETY: `current` names a cell that the direction's operation owns; it goes with the entry's lock.
@@ -57,6 +60,33 @@ impl Direction {
         self.current = Some((cell, header(cell).generation()));
         // SAFETY: whoever calls owns the operation's cell.
         unsafe { part(cell) }.tick.set(self.tick);
+    }
+
+    /// The operation that waits first is about to end without being attempted again, as one that perhaps has begun. If it is one
+    /// that keeps its direction, it holds it from now on.
+    pub(crate) fn keep_on(&mut self, first: Ptr) {
+        let keeps = header(first).vtable().holds && !mutant("cancelled-lets-go");
+        if keeps && self.current.is_none() {
+            self.take_up(first);
+            self.kept = true;
+        }
+    }
+
+    /// Whether an operation waits, is under way, or keeps it: not one that is over and about to let go.
+    pub(crate) fn is_wanted(&self) -> bool {
+        let is_open = |(cell, generation): (Ptr, u32)| {
+            [phase::PENDING, phase::CANCEL, phase::TIMEOUT]
+                .into_iter()
+                .any(|phase| header(cell).is(generation, phase))
+        };
+        self.kept || !self.queue.is_empty() || self.current.is_some_and(is_open)
+    }
+
+    /// Takes in that an attempt which began at `tick` left nothing behind.
+    pub(crate) fn drained(&mut self, tick: u32) {
+        if (self.tick == tick || mutant("direction-no-tick")) && !self.hang_up {
+            self.ready = false;
+        }
     }
 }
 
@@ -85,6 +115,8 @@ pub(crate) struct Entry {
     pub(crate) drains: AtomicBool,
     /// Whether the demultiplexer knows it: `interest.registered`, for whoever does not hold that lock.
     pub(crate) registered: AtomicBool,
+    /// Whether something of the reading direction lies on the shelf: see `Shelf::has`.
+    pub(crate) shelved: AtomicBool,
     pub(crate) interest: Mutex<Interest>,
     /// The port, which each open entry keeps alive; the backend only carries it.
     pub(crate) owner: AtomicPtr<()>,
@@ -111,6 +143,7 @@ impl Entry {
                 ready: true,
                 hang_up: false,
                 closed: true,
+                kept: false,
             })
         };
         Self {
@@ -120,6 +153,7 @@ impl Entry {
             shares: AtomicU32::new(0),
             drains: AtomicBool::new(false),
             registered: AtomicBool::new(false),
+            shelved: AtomicBool::new(false),
             interest: Mutex::new(Interest::default()),
             owner: AtomicPtr::new(std::ptr::null_mut()),
             fd: std::cell::UnsafeCell::new(None),
@@ -267,6 +301,7 @@ impl Registry {
             direction.ready = true;
             direction.hang_up = false;
             direction.closed = false;
+            direction.kept = false;
         }
         drop(directions);
         Some(entry)

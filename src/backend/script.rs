@@ -218,6 +218,12 @@ impl Script {
     }
 }
 
+/// What whoever carries a request out does to the operation's memory.
+pub(super) fn touch(memory: *const ()) {
+    // SAFETY: the operation's memory stays until it is finished. If a protocol is broken it may not: loom tells.
+    unsafe { &*memory.cast::<UnsafeCell<()>>() }.with_mut(|_| ());
+}
+
 impl Demux for Script {
     fn seats(&self) -> usize {
         self.seats
@@ -306,8 +312,7 @@ impl Demux for Script {
         let Request::Script { len, write, memory } = request else {
             return -22;
         };
-        // SAFETY: the operation's memory stays until it is finished. If a protocol is broken it may not: loom tells.
-        unsafe { &*memory.cast::<UnsafeCell<()>>() }.with_mut(|_| ());
+        touch(memory);
         let mut kernel = self.kernel.lock();
         assert!(
             !kernel.closed.contains(&fd.number),

@@ -1,7 +1,10 @@
 //! An operation described but not begun: its last method decides how it completes.
 
 mod compose;
+mod future;
 mod wait;
+
+pub use future::InitiationFuture;
 
 use std::fmt;
 use std::time::Duration;
@@ -9,6 +12,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::backend::registry::Fd;
+use crate::cell::{Home, Ptr};
 use crate::error::{Error, Full};
 use crate::id::ObjectId;
 use crate::operation::{self, Operation, OperationKey, code};
@@ -25,6 +29,7 @@ pub const WAIT_DEPTH: usize = 16;
 /// An operation described but not begun. Nothing happens until a last method is called:
 ///
 /// - [`then`](Self::then) gives its output to a handler, on whichever thread the strategy picks;
+/// - `.await` makes it a [future](InitiationFuture), for whichever executor;
 /// - [`wait`](Self::wait) blocks this thread until it is there.
 ///
 /// `C` says what the handler is bound to: nothing, or the strand of [`on`](Self::on). It borrows neither its object nor its port.
@@ -41,7 +46,7 @@ pub const WAIT_DEPTH: usize = 16;
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "an initiation does nothing until `then` or `wait` is called"]
+#[must_use = "an initiation does nothing until `then` or `wait` is called, or it is awaited"]
 pub struct Initiation<O, C = Unbound> {
     op: O,
     target: Target,
@@ -241,6 +246,17 @@ impl<O: Operation> Initiation<O> {
     where
         H: FnOnce(O::Output) + Send + 'static,
     {
+        let make = |home: &Home, object, key, op| {
+            operation::place::<KEEP, O, H>(home, object, key, op, handler, counted)
+        };
+        self.begin_in(make).0
+    }
+
+    /// Begins the operation in the cell that `make` makes of it. Its key, and its object.
+    fn begin_in(
+        self,
+        make: impl FnOnce(&Home, ObjectId, u64, O) -> Ptr,
+    ) -> (OperationKey, ObjectId) {
         let Self {
             op,
             target,
@@ -258,7 +274,7 @@ impl<O: Operation> Initiation<O> {
             (_, Some(place)) => ObjectId::by_hand(place),
             (_, None) => ObjectId::NONE,
         };
-        let cell = operation::place::<KEEP, O, H>(&inner.home, object, key, op, handler, counted);
+        let cell = make(&inner.home, object, key, op);
         let begun = place.map(|place| inner.composed.enter(cell, place));
         let name = OperationKey::of(cell, &inner.home);
         for token in &tokens {
@@ -289,7 +305,7 @@ impl<O: Operation> Initiation<O> {
             (Target::ByHand(port, _), None) => port.0.fail(cell, code::CLOSED),
             (Target::Failed(port, raw), _) => port.0.fail(cell, raw),
         }
-        name
+        (name, object)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -15,6 +16,9 @@ use crate::port::object::Handle;
 
 /// How many connections the kernel holds for a listener that does not accept them yet.
 const BACKLOG: i32 = 1024;
+
+/// Connections that were accepted, and their other ends.
+type Accepted = Vec<(OwnedFd, SocketAddr)>;
 
 /// A listening socket. Dropping it closes it, and ends what is pending as cancelled. `&self` serves any number of threads: to
 /// close it from elsewhere while a handler accepts with it, share it in an `Arc` and call [`close`](Self::close).
@@ -76,7 +80,7 @@ impl TcpListener {
     /// Waits for a connection. Several may be pending at once.
     ///
     /// Cancelled before there was one, none is lost: it stays with the system for the next. An output that is dropped
-    /// closes its connection.
+    /// closes its connection; that of a future which is dropped before it is ready goes to the next accept.
     pub fn accept(&self) -> Initiation<Accept> {
         Initiation::on_object(
             &self.handle,
@@ -104,6 +108,33 @@ impl TcpListener {
     /// Closes it now: what is pending ends as cancelled, what comes later as closed.
     pub fn close(&self) {
         self.handle.close();
+    }
+
+    /// Gives the socket up again: its descriptor, which is non-blocking still, and the connections that were accepted for futures
+    /// which were dropped then, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// With the listener, which stays as it was: [`ErrorKind::InUse`] while an accept is under way, or an initiation or a future of
+    /// one is kept; [`ErrorKind::Closed`] after [`close`](Self::close).
+    ///
+    /// ```
+    /// # use proactor::{net::TcpListener, Proactor};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let proactor = Proactor::builder().build()?;
+    /// let listener = TcpListener::bind(&proactor, "127.0.0.1:0".parse()?)?;
+    /// let address = listener.local_addr()?;
+    /// let (socket, accepted) = listener.into_fd().map_err(|(error, _listener)| error)?;
+    /// assert_eq!(std::net::TcpListener::from(socket).local_addr()?, address);
+    /// assert!(accepted.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn into_fd(self) -> Result<(OwnedFd, Accepted), (Error, Self)> {
+        match self.handle.take_out() {
+            Ok((fd, stock)) => Ok((fd.into(), stock.sockets.into())),
+            Err(error) => Err((error, self)),
+        }
     }
 
     /// Its name among the port's objects.

@@ -1,7 +1,7 @@
 //! TCP: listeners, streams, and the operations on them.
 //!
 //! Operations of one direction of one stream are carried out in the order in which they were initiated, also composed ones
-//! ([`read_exact`](TcpStream::read_exact), [`write_all`](TcpStream::write_all)), which nothing comes between. Dropping an object's last
+//! ([`read_exact`](TcpStream::read_exact), [`read_until`](TcpStream::read_until), [`write_all`](TcpStream::write_all)), which nothing comes between. Dropping an object's last
 //! handle closes it, and ends what is pending as cancelled.
 //!
 //! # Errors
@@ -16,7 +16,8 @@
 //! | [`TimedOut`](crate::ErrorKind::TimedOut) | all that have a [`timeout`](crate::Initiation::timeout) | that passed first |
 //! | [`Closed`](crate::ErrorKind::Closed) | all | the object or the port was closed before it began |
 //! | [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock) | all, by [`wait`](crate::Initiation::wait) | too many handlers wait on this thread already |
-//! | [`UnexpectedEof`](crate::ErrorKind::UnexpectedEof) | `read_exact` | the stream ended before the buffer was full |
+//! | [`UnexpectedEof`](crate::ErrorKind::UnexpectedEof) | `read_exact`, `read_until` | the stream ended before the buffer was full, or the delimiter had come |
+//! | [`LimitReached`](crate::ErrorKind::LimitReached) | `read_until` | the buffer is full, and the delimiter has not come |
 //! | [`WriteZero`](crate::ErrorKind::WriteZero) | `write_all` | the stream takes no more |
 //! | [`Os`](crate::ErrorKind::Os) | all | the operating system refused: [`source`](std::error::Error::source) says why |
 //!
@@ -25,9 +26,11 @@
 mod listener;
 mod ops;
 mod stream;
+mod until;
 
 pub use listener::TcpListener;
 pub use ops::{
     Accept, Connect, Read, ReadExact, ReadVectored, ShutdownOp, Write, WriteAll, WriteVectored,
 };
 pub use stream::{ReadHalf, TcpStream, WriteHalf};
+pub use until::ReadUntil;

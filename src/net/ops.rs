@@ -3,17 +3,16 @@
 
 use std::fmt;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::FromRawFd;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 use rustix::io::Errno;
 
 use super::stream::TcpStream;
-use crate::backend::registry::Fd;
 use crate::buf::{Buf, BufMut};
 use crate::error::{Error, ErrorKind};
 use crate::id::Kind;
-use crate::operation::{Operation, Parts, Request, sealed};
+use crate::operation::{Operation, Parts, Request, Returned, sealed};
 use crate::port::WeakPort;
 use crate::port::object::Handle;
 
@@ -40,6 +39,16 @@ operation_debug!(
     WriteVectored
 );
 
+/// The first `count` bytes of what was read into `buf`, to be given back.
+pub(super) fn returned<B: BufMut>(buf: &mut B, count: usize) -> Option<Returned> {
+    if count == 0 {
+        return None;
+    }
+    // SAFETY: whoever calls was told by the backend that it filled as many bytes, from the start on.
+    let bytes = unsafe { std::slice::from_raw_parts(buf.mut_ptr(), count) };
+    Some(Returned::Bytes(bytes.to_vec()))
+}
+
 /// The operation of [`TcpStream::read`].
 pub struct Read<B>(pub(super) B);
 
@@ -60,6 +69,10 @@ impl<B: BufMut> Operation for Read<B> {
             unsafe { self.0.set_filled(count) };
         }
         (result, self.0)
+    }
+
+    fn give_back(mut self, result: Result<usize, Error>) -> Option<Returned> {
+        returned(&mut self.0, result.unwrap_or(0))
     }
 }
 
@@ -118,6 +131,10 @@ impl<B: BufMut> Operation for ReadExact<B> {
             unsafe { self.buf.set_filled(done) };
         }
         (result.map_err(|error| error.after(done)), self.buf)
+    }
+
+    fn give_back(mut self, _result: Result<usize, Error>) -> Option<Returned> {
+        returned(&mut self.buf, self.done)
     }
 }
 
@@ -188,6 +205,18 @@ impl<B: BufMut> Operation for ReadVectored<B> {
         }
         (result, self.0.0)
     }
+
+    fn give_back(mut self, result: Result<usize, Error>) -> Option<Returned> {
+        let mut left = result.unwrap_or(0);
+        let mut bytes = Vec::with_capacity(left);
+        for buf in &mut self.0.0 {
+            let here = left.min(buf.capacity());
+            // SAFETY: the backend filled as many bytes as the result says, each buffer fully before the next.
+            bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(buf.mut_ptr(), here) });
+            left -= here;
+        }
+        (!bytes.is_empty()).then_some(Returned::Bytes(bytes))
+    }
 }
 
 /// The operation of [`TcpStream::write_vectored`].
@@ -241,18 +270,29 @@ impl Operation for Accept {
     fn finish(self, result: Result<usize, Error>) -> Self::Output {
         let address = self.address;
         let number = result.map_err(|error| error.at_any(address))?;
-        let Ok(number) = i32::try_from(number) else {
+        let Some(socket) = accepted(number) else {
             return Err(Error::os(Self::KIND, Errno::BADF.raw_os_error())); // No kernel has such descriptors.
         };
-        // SAFETY: the backend's result is a descriptor that it has just made, and that nobody else knows.
-        let socket = unsafe { Fd::from_raw_fd(number) };
         let port = self.port.upgrade();
         let port = port.ok_or_else(|| Error::new(ErrorKind::Closed, Self::KIND).at_any(address))?;
-        let stream = TcpStream::over(&port, socket, true).map_err(|error| error.at_any(address))?;
+        let stream =
+            TcpStream::over(&port, socket.into(), true).map_err(|error| error.at_any(address))?;
         // A socket of another family has none.
         let unknown = || Error::os(Self::KIND, Errno::AFNOSUPPORT.raw_os_error());
         Ok((stream, address.ok_or_else(unknown)?))
     }
+
+    fn give_back(self, result: Result<usize, Error>) -> Option<Returned> {
+        let socket = accepted(result.ok()?)?;
+        Some(Returned::Accepted(socket, self.address?))
+    }
+}
+
+/// The connection that an accept ended with.
+fn accepted(number: usize) -> Option<OwnedFd> {
+    let number = i32::try_from(number).ok()?;
+    // SAFETY: the backend's result is a descriptor that it has just made, and that nobody else knows.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// The operation of [`TcpStream::connect`].

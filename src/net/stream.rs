@@ -9,6 +9,7 @@ use super::listener::{address_of, internet_address, socket_for, with_socket};
 use super::ops::{
     Connect, Load, Read, ReadExact, ReadVectored, Room, ShutdownOp, Write, WriteAll, WriteVectored,
 };
+use super::until::ReadUntil;
 use crate::backend::registry::Fd;
 use crate::buf::{Buf, BufMut};
 use crate::error::Error;
@@ -135,6 +136,37 @@ impl TcpStream {
         Initiation::on_object(&self.0, ReadExact { buf, done: 0 })
     }
 
+    /// Reads until `delimiter` has come, and says how many bytes that is, the delimiter included. What was read beyond it goes back to
+    /// the stream: the next read gets it. So the result does not depend on how the stream came in pieces. In a buffer whose length
+    /// is fixed (an array), what stands behind the count is of no meaning. An empty delimiter is there at once, with 0.
+    ///
+    /// `buf`'s capacity is the limit: full without a delimiter, it is [`LimitReached`](crate::ErrorKind::LimitReached). A stream that
+    /// ends before is [`UnexpectedEof`](crate::ErrorKind::UnexpectedEof), also if it ends with nothing. After these as after any
+    /// error, cancelled and timed out too, [`Error::transferred`] bytes are in the buffer, and the next read goes on behind them.
+    ///
+    /// ```
+    /// # use proactor::{net::{TcpListener, TcpStream}, Proactor};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let proactor = Proactor::builder().build()?;
+    /// # let listener = TcpListener::bind(&proactor, "127.0.0.1:0".parse()?)?;
+    /// # let client = TcpStream::connect(&proactor, listener.local_addr()?).wait()?;
+    /// # let (server, _) = listener.accept().wait()?;
+    /// client.write_all("GET /\r\nHost: a\r\n").wait().0?;
+    /// let (result, line) = server.read_until("\r\n", Vec::with_capacity(64)).wait();
+    /// assert_eq!((result?, line.as_slice()), (7, &b"GET /\r\n"[..]));
+    /// let (result, rest) = server.read_exact([0; 9]).wait();
+    /// assert_eq!((result?, &rest), (9, b"Host: a\r\n"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn read_until<D: Buf, B: BufMut>(
+        &self,
+        delimiter: D,
+        buf: B,
+    ) -> Initiation<ReadUntil<D, B>> {
+        Initiation::on_object(&self.0, ReadUntil::new(delimiter, buf))
+    }
+
     /// As [`read`](Self::read), into several buffers, each filled before the next; 64 at most take part.
     pub fn read_vectored<B: BufMut>(&self, bufs: Vec<B>) -> Initiation<ReadVectored<B>> {
         Initiation::on_object(&self.0, ReadVectored(Room(bufs)))
@@ -205,6 +237,37 @@ impl TcpStream {
         self.0.close();
     }
 
+    /// Gives the socket up again: its descriptor, which is non-blocking still, and what was read of it and given back (by
+    /// [`read_until`](Self::read_until), or by futures that were dropped), which comes before what the descriptor has.
+    ///
+    /// # Errors
+    ///
+    /// With the stream, which stays as it was: [`InUse`](crate::ErrorKind::InUse) while there is another half, an operation is under
+    /// way, or an initiation or a future of one is kept; [`Closed`](crate::ErrorKind::Closed) after [`close`](Self::close).
+    ///
+    /// ```
+    /// # use proactor::{net::{TcpListener, TcpStream}, Proactor};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let proactor = Proactor::builder().build()?;
+    /// # let listener = TcpListener::bind(&proactor, "127.0.0.1:0".parse()?)?;
+    /// # let client = TcpStream::connect(&proactor, listener.local_addr()?).wait()?;
+    /// # let (server, _) = listener.accept().wait()?;
+    /// client.write_all("upgrade\nbinary").wait().0?;
+    /// let (result, _) = server.read_until("\n", Vec::with_capacity(64)).wait();
+    /// assert_eq!(result?, 8);
+    /// let (socket, first) = server.into_fd().map_err(|(error, _server)| error)?;
+    /// let socket = std::net::TcpStream::from(socket);
+    /// assert_eq!((socket.peer_addr()?, first.as_slice()), (client.local_addr()?, &b"binary"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn into_fd(self) -> Result<(OwnedFd, Vec<u8>), (Error, Self)> {
+        match self.0.take_out() {
+            Ok((fd, stock)) => Ok((fd.into(), stock.bytes.into())),
+            Err(error) => Err((error, self)),
+        }
+    }
+
     /// Its name among the port's objects.
     pub fn id(&self) -> ObjectId {
         self.0.id()
@@ -212,6 +275,26 @@ impl TcpStream {
 }
 
 impl ReadHalf {
+    /// As [`TcpStream::read_until`].
+    pub fn read_until<D: Buf, B: BufMut>(
+        &self,
+        delimiter: D,
+        buf: B,
+    ) -> Initiation<ReadUntil<D, B>> {
+        self.0.read_until(delimiter, buf)
+    }
+
+    /// As [`TcpStream::into_fd`], once the other half is gone.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn into_fd(self) -> Result<(OwnedFd, Vec<u8>), (Error, Self)> {
+        self.0
+            .into_fd()
+            .map_err(|(error, stream)| (error, Self(stream)))
+    }
+
     /// As [`TcpStream::read`].
     pub fn read<B: BufMut>(&self, buf: B) -> Initiation<Read<B>> {
         self.0.read(buf)

@@ -45,9 +45,9 @@ use crate::completion::{self, Completion};
 #[cfg(not(proactor_loom))]
 use crate::error::BuildError;
 use crate::error::Error;
-use crate::id::Kind;
+use crate::id::{Kind, ObjectId};
 use crate::local::Local;
-use crate::operation::{self, OperationKey, part};
+use crate::operation::{self, OperationKey, Returned, part};
 use crate::queue::List;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Arc, Weak, mutant};
@@ -277,6 +277,21 @@ impl Inner {
     /// Lets a direction go, and sends the operation that is due then.
     pub(crate) fn next(&self, hold: Option<Hold>) {
         if let Some(due) = hold.and_then(|hold| self.backend.next(hold)) {
+            self.hand(due, Route::Posted);
+        }
+    }
+
+    /// Lets go of the direction that a finished operation has kept, with what it gives back, and sends the operation that is due then.
+    pub(crate) fn give_back(
+        &self,
+        key: OperationKey,
+        object: ObjectId,
+        returned: Option<Returned>,
+    ) {
+        let due = key.resolve(&self.home).and_then(|(cell, generation)| {
+            self.backend.give_back(cell, generation, object, returned)
+        });
+        if let Some(due) = due {
             self.hand(due, Route::Posted);
         }
     }

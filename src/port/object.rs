@@ -4,9 +4,11 @@
 use std::fmt;
 
 use super::{CompletionPort, Inner};
+use crate::backend::TakenOut;
 use crate::backend::registry::{EntryRef, Fd};
-use crate::error::Error;
-use crate::id::ObjectId;
+use crate::backend::shelf::Stock;
+use crate::error::{Error, ErrorKind};
+use crate::id::{Kind, ObjectId};
 use crate::queue::List;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
@@ -61,6 +63,17 @@ impl Handle {
         let result = unsafe { self.0.fd() }.map(f);
         drop(direction);
         result
+    }
+
+    /// Takes the descriptor out again, with what was given back to it, if this handle is the only one and nothing is under way. The
+    /// object is over then.
+    pub(crate) fn take_out(&self) -> Result<(Fd, Stock), Error> {
+        let kind = match self.inner().backend.take_out(self.0) {
+            TakenOut::Descriptor(fd, stock) => return Ok((fd, stock)),
+            TakenOut::Closed => ErrorKind::Closed,
+            TakenOut::InUse => ErrorKind::InUse,
+        };
+        Err(Error::new(kind, Kind::Release))
     }
 
     /// Ends what is pending as cancelled.

@@ -68,6 +68,8 @@ static LIMIT: VTable = VTable {
     discard: |cell, home| home.free(cell),
     request: |_| Request::None,
     advance: |_, _| false,
+    surplus: None,
+    holds: false,
 };
 
 /// The instant that is `duration` away, or about a century if that is beyond the clock.

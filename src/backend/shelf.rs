@@ -1,0 +1,179 @@
+//! What was taken from a reading direction and given back: it is served before the socket, in front of what comes.
+//!
+//! A read that found its delimiter has read on; a future that was dropped has taken what nobody got. Such bytes, and such
+//! connections of a listener, lie here under their object's index. Whoever holds the direction puts and takes, nobody else;
+//! `Entry::shelved` says whether there is anything, so that a direction without pays one look for it.
+#![allow(unsafe_code)] // an operation's buffers are known by address
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::os::fd::{IntoRawFd, OwnedFd};
+
+use super::WOULD_BLOCK;
+use super::registry::EntryRef;
+use crate::operation::{Request, Returned};
+use crate::sync::Mutex;
+use crate::sync::atomic::Ordering;
+
+/// What one direction has, oldest first. Of one sort only, as its object is.
+#[derive(Debug, Default)]
+pub(crate) struct Stock {
+    pub(crate) bytes: VecDeque<u8>,
+    pub(crate) sockets: VecDeque<(OwnedFd, SocketAddr)>,
+    units: usize,
+}
+
+/// See the module's page.
+#[derive(Debug, Default)]
+pub(crate) struct Shelf(Mutex<HashMap<u32, Stock>>);
+
+impl Shelf {
+    /// Whether `entry`'s reading direction has anything. Relaxed: it is written under a hold, and asked under one, or under
+    /// the lock of a direction that nobody holds.
+    #[inline]
+    pub(crate) fn has(entry: EntryRef) -> bool {
+        entry.shelved.load(Ordering::Relaxed)
+    }
+
+    /// Puts what was taken last in front. The caller holds `entry`'s reading direction.
+    pub(crate) fn put(&self, entry: EntryRef, returned: Returned) {
+        let mut stocks = self.0.lock();
+        let stock = stocks.entry(entry.index).or_default();
+        stock.put(returned);
+        if stock.is_empty() {
+            stocks.remove(&entry.index);
+        } else {
+            entry.shelved.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Does what `request` says with what is there, as the kernel would: the number. The caller holds `entry`'s reading direction.
+    pub(crate) fn serve(&self, entry: EntryRef, request: &Request) -> i64 {
+        let mut stocks = self.0.lock();
+        let Some(stock) = stocks.get_mut(&entry.index) else {
+            return WOULD_BLOCK;
+        };
+        // SAFETY: an operation's request names memory that the operation owns, and that stays while the backend has the cell
+        // (`Operation` is sealed).
+        let served = unsafe { stock.serve(request) };
+        if stock.is_empty() {
+            stocks.remove(&entry.index);
+            entry.shelved.store(false, Ordering::Relaxed);
+        }
+        served
+    }
+
+    /// Takes all of it. Nobody holds `entry`'s reading direction any more, or the caller does.
+    pub(crate) fn clear(&self, entry: EntryRef) -> Stock {
+        if !Self::has(entry) {
+            return Stock::default();
+        }
+        entry.shelved.store(false, Ordering::Relaxed);
+        self.0.lock().remove(&entry.index).unwrap_or_default()
+    }
+}
+
+impl Stock {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.sockets.is_empty() && self.units == 0
+    }
+
+    fn put(&mut self, returned: Returned) {
+        match returned {
+            Returned::Bytes(bytes) => {
+                let mut bytes = VecDeque::from(bytes);
+                bytes.append(&mut self.bytes);
+                self.bytes = bytes;
+            }
+            Returned::Accepted(socket, peer) => self.sockets.push_front((socket, peer)),
+            Returned::Units(units) => self.units += units,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The memory that the request names is good for writing, and nobody else's.
+    unsafe fn serve(&mut self, request: &Request) -> i64 {
+        let served = match *request {
+            // SAFETY: the caller's promise.
+            Request::Read { ptr, len } => unsafe { self.copy(ptr, len) },
+            Request::ReadVectored(mut parts) => {
+                let mut served = 0;
+                // SAFETY: the caller's promise.
+                unsafe { parts.as_mut() }.each(&mut |ptr, len| {
+                    // SAFETY: the caller's promise, for each part.
+                    served += unsafe { self.copy(ptr, len) };
+                });
+                served
+            }
+            Request::Accept { peer } => {
+                let Some((socket, address)) = self.sockets.pop_front() else {
+                    return WOULD_BLOCK;
+                };
+                // SAFETY: the caller's promise.
+                unsafe { *peer = Some(address) };
+                return socket.into_raw_fd().into();
+            }
+            #[cfg(proactor_loom)]
+            Request::Script { len, memory, .. } => {
+                super::script::touch(memory);
+                let served = len.min(self.units);
+                self.units -= served;
+                served
+            }
+            _ => return WOULD_BLOCK,
+        };
+        i64::try_from(served).unwrap_or(i64::MAX)
+    }
+
+    /// # Safety
+    ///
+    /// `ptr` is good for writing `len` bytes, and nobody else's.
+    unsafe fn copy(&mut self, ptr: *mut u8, len: usize) -> usize {
+        let (first, second) = self.bytes.as_slices();
+        let first = &first[..first.len().min(len)];
+        let second = &second[..second.len().min(len - first.len())];
+        // SAFETY: `first` and `second` together are at most `len` bytes; they are the deque's own, so not of that memory.
+        unsafe { ptr.copy_from_nonoverlapping(first.as_ptr(), first.len()) };
+        // SAFETY: `first` is at most `len` bytes.
+        let ptr = unsafe { ptr.add(first.len()) };
+        // SAFETY: as for `first`.
+        unsafe { ptr.copy_from_nonoverlapping(second.as_ptr(), second.len()) };
+        let copied = first.len() + second.len();
+        self.bytes.drain(..copied);
+        copied
+    }
+}
+
+#[cfg(all(test, not(proactor_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// What is put back comes first, and nothing is lost, whatever the sizes.
+        #[test]
+        fn bytes_come_out_in_the_order_in_which_they_would_have(
+            steps in proptest::collection::vec((any::<bool>(), 0_usize..9), 1..60),
+        ) {
+            let mut stock = Stock::default();
+            let mut model: Vec<u8> = Vec::new();
+            let mut fresh = 0_u8..;
+            for (put, len) in steps {
+                if put {
+                    let bytes: Vec<u8> = fresh.by_ref().take(len).collect();
+                    stock.put(Returned::Bytes(bytes.clone()));
+                    model.splice(0..0, bytes);
+                } else {
+                    let mut room = vec![0; len];
+                    let request = Request::Read { ptr: room.as_mut_ptr(), len };
+                    // SAFETY: `room` is that long, and nobody else's.
+                    let served = usize::try_from(unsafe { stock.serve(&request) }).expect("a number");
+                    let expected: Vec<u8> = model.drain(..len.min(model.len())).collect();
+                    prop_assert_eq!(&room[..served], &expected[..]);
+                }
+                prop_assert_eq!(stock.is_empty(), model.is_empty());
+            }
+        }
+    }
+}
