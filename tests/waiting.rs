@@ -10,9 +10,9 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{SOON, everywhere, pair, until};
+use common::{SOON, Setup, everywhere, pair, until};
 use proactor::net::TcpStream;
-use proactor::{CompletionPort, ErrorKind, WAIT_DEPTH};
+use proactor::{Completer, CompletionPort, ErrorKind, WAIT_DEPTH};
 
 #[test]
 fn outside_it_drives_a_proactor_that_nobody_runs() {
@@ -237,5 +237,60 @@ fn a_wait_on_a_stopped_proactor_goes_on_after_restart() {
             proactor.restart();
             waiter.join().unwrap().unwrap();
         });
+    });
+}
+
+/// Has `wait` begun by a thread of its own, drops the proactor when the operation is under way, and gives what the thread got.
+fn dropped_under<T: Send + 'static>(
+    setup: Setup,
+    wait: impl FnOnce(&CompletionPort) -> T + Send + 'static,
+) -> T {
+    let proactor = setup.build();
+    proactor.start().unwrap();
+    let port = proactor.port().clone();
+    let waiter = thread::spawn(move || wait(&port));
+    until("the operation is under way", || {
+        proactor.port().outstanding() > 1
+    });
+    drop(proactor);
+    waiter.join().expect("it gets an output")
+}
+
+#[test]
+fn whatever_is_waited_for_has_an_output_when_the_proactor_is_dropped() {
+    everywhere(|setup| {
+        let hour = Duration::from_secs(3600);
+        let slept = dropped_under(setup, move |port| port.sleep(hour).wait());
+        assert!(slept.unwrap_err().is_cancelled());
+        let raced = dropped_under(setup, move |port| {
+            port.sleep(hour).race(port.sleep(hour)).wait()
+        });
+        assert!(raced.is_err());
+        let composed = dropped_under(setup, move |port| {
+            let inner = port.clone();
+            let steps = port.compose(move |completer: Completer<()>| {
+                let first = inner.sleep(hour).cancel_with(completer.token());
+                first.then(move |result| completer.complete(result));
+            });
+            steps.wait()
+        });
+        assert!(composed.unwrap_err().is_cancelled());
+        // A call that has begun goes on, and what it returns is what was waited for.
+        let (begin, begun) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let proactor = setup.build();
+        let port = proactor.port().clone();
+        let waiter = thread::spawn(move || {
+            let call = port.blocking(move || {
+                begin.send(()).unwrap();
+                ended.recv().unwrap();
+                42
+            });
+            call.wait()
+        });
+        begun.recv_timeout(SOON).unwrap();
+        drop(proactor);
+        end.send(()).unwrap();
+        assert_eq!(waiter.join().unwrap().unwrap(), 42);
     });
 }

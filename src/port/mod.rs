@@ -381,6 +381,8 @@ impl Inner {
         }
         let mut asked = 1;
         loop {
+            // Before what they are made of is dropped: they end as cancelled, not as abandoned.
+            self.cancel_composed();
             for done in self.close() {
                 self.lift_limit(&done);
             }
