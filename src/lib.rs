@@ -23,6 +23,8 @@ mod group;
 mod id;
 mod initiation;
 mod local;
+#[cfg(not(proactor_loom))]
+mod local_proactor;
 #[cfg(proactor_loom)]
 #[doc(hidden)]
 pub mod model;
@@ -48,6 +50,8 @@ pub use crate::error::{BuildError, Error, ErrorKind, Full, NoWorker};
 pub use crate::group::{Both, Finished};
 pub use crate::id::{Kind, ObjectId};
 pub use crate::initiation::{Initiation, InitiationFuture, Unbound, WAIT_DEPTH};
+#[cfg(not(proactor_loom))]
+pub use crate::local_proactor::{Here, LocalBuilder, LocalPort, LocalProactor};
 pub use crate::operation::{Call, Operation, OperationKey, Parts, Request, Returned};
 pub use crate::port::compose::{Completer, Composed};
 pub use crate::port::pool::{PanicHook, PanicPolicy};

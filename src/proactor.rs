@@ -82,6 +82,13 @@ pub struct WorkGuard {
     port: CompletionPort,
 }
 
+impl WorkGuard {
+    pub(crate) fn of(port: CompletionPort) -> Self {
+        port.0.home.ledger.created(None);
+        Self { port }
+    }
+}
+
 impl Drop for WorkGuard {
     fn drop(&mut self) {
         self.port.0.cross_off();
@@ -312,10 +319,7 @@ impl Proactor {
 
     /// Work that is outstanding for as long as the guard lives: `run` does not return meanwhile.
     pub fn guard(&self) -> WorkGuard {
-        self.inner().home.ledger.created(None);
-        WorkGuard {
-            port: self.port.clone(),
-        }
+        WorkGuard::of(self.port.clone())
     }
 
     /// Ends everything: runs handlers until nothing is outstanding or `deadline`, then closes the port, which cancels what is left,

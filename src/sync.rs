@@ -227,7 +227,7 @@ mod imp {
     pub(crate) use loom::thread::yield_now;
     pub(crate) use scoped::{scope, spawn_scoped};
     pub(crate) mod thread {
-        pub(crate) use loom::thread::{Builder, JoinHandle, current};
+        pub(crate) use loom::thread::{Builder, JoinHandle, Thread, current};
     }
 
     /// loom's lock behind the interface that the production one has.

@@ -32,7 +32,7 @@ const FLOORS: &[&str] = &[
     "dispatch dispatch::single dispatch::leader_followers dispatch::work_stealing \
      blocking net time group strand fs signal future",
     "builder",
-    "proactor model",
+    "proactor model local_proactor",
 ];
 
 /// On this floor, entries may not import each other, unless one of them is within the other.

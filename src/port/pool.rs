@@ -77,6 +77,8 @@ pub(crate) struct Knobs {
     pub(crate) on_stop: Option<ThreadHook>,
     pub(crate) panic: PanicPolicy,
     pub(crate) blocking_threads: NonZeroUsize,
+    /// The only thread that may be a worker, if its handlers are not for others.
+    pub(crate) only: Option<thread::Thread>,
 }
 
 impl Knobs {
@@ -105,6 +107,7 @@ impl Default for Knobs {
             on_stop: None,
             panic: PanicPolicy::Propagate,
             blocking_threads: const { NonZeroUsize::new(64).expect("above zero") },
+            only: None,
         }
     }
 }
@@ -156,8 +159,13 @@ impl Pool {
         }
     }
 
-    /// Waits for a place, or until `over`, which is looked at whenever something has changed.
+    /// Waits for a place, or until `over`, which is looked at whenever something has changed. A thread that may not be a worker
+    /// here waits until `over`.
     pub(crate) fn claim_or(&self, over: impl Fn() -> bool) -> Option<Place<'_>> {
+        if self.is_for_another() {
+            self.await_change(over);
+            return None;
+        }
         let mut places = self.places.lock();
         loop {
             if over() {
@@ -168,6 +176,12 @@ impl Pool {
             }
             places = self.changed.wait(places);
         }
+    }
+
+    /// Whether one thread alone may be a worker, and this is not it.
+    fn is_for_another(&self) -> bool {
+        let only = self.knobs.only.as_ref();
+        only.is_some_and(|only| only.id() != thread::current().id())
     }
 
     /// Waits until `over`, which is looked at whenever something has changed.

@@ -4,6 +4,7 @@
 #![allow(dead_code)] // every test uses a part of it
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,11 +35,17 @@ impl Crate {
     }
 
     /// One with a library, which depends on ours and on nothing else.
+    ///
+    /// Its name tells its text: to cargo, crates of one name are one crate wherever they stand, and of two that are built at the
+    /// same time it would take the one's result for the other's.
     pub(crate) fn with_library(name: &str, library: &str) -> Self {
         let new = Self::new(name);
         let here = root().display();
+        let mut text = DefaultHasher::new();
+        library.hash(&mut text);
+        let text = text.finish();
         let manifest = format!(
-            "[package]\nname = \"{name}\"\nedition = \"2024\"\n[dependencies]\nproactor = {{ path = '{here}' }}\n"
+            "[package]\nname = \"{name}-{text:x}\"\nedition = \"2024\"\n[dependencies]\nproactor = {{ path = '{here}' }}\n"
         );
         new.write("Cargo.toml", &manifest);
         new.write("src/lib.rs", library);
@@ -98,7 +105,7 @@ pub(crate) fn refused(snippet: &str, error: &str) -> String {
     let others: Vec<_> = said
         .lines()
         .filter(|line| line.starts_with("error") && !line.starts_with(&wanted))
-        .filter(|line| !line.starts_with("error: could not compile `snippet`"))
+        .filter(|line| !line.starts_with("error: could not compile `snippet-"))
         .collect();
     assert!(said.contains(&wanted) && others.is_empty(), "{said}");
     said
