@@ -14,16 +14,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Parser;
 use proactor::net::{TcpListener, TcpStream};
-use proactor::{BackendKind, CompletionPort, ErrorKind, Proactor, Strategy};
+use proactor::{BackendKind, Proactor, Strategy};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-
-/// How long to wait after an accept that failed, for want of descriptors most likely.
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// Sends every byte back to where it came from.
 #[derive(Parser)]
@@ -76,15 +73,10 @@ fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind(&proactor, options.addr)?;
     let address = listener.local_addr()?;
     let totals = Arc::new(Totals::default());
-    let port = proactor.port().clone();
-    accept(
-        port.clone(),
-        listener,
-        options.buffer as usize,
-        Arc::clone(&totals),
-    );
+    serve(&listener, options.buffer as usize, Arc::clone(&totals));
 
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let port = proactor.port().clone();
     thread::spawn(move || {
         if signals.forever().next().is_some() {
             port.stop();
@@ -100,25 +92,18 @@ fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Accepts a connection, then the next.
-fn accept(port: CompletionPort, listener: TcpListener, buffer_bytes: usize, totals: Arc<Totals>) {
-    listener.accept().then(move |accepted| match accepted {
+/// Accepts connections, and serves each; where one could not be had, the loop goes on by itself.
+fn serve(listener: &TcpListener, buffer_bytes: usize, totals: Arc<Totals>) {
+    let serving = listener.accept_each(move |accepted| match accepted {
         Ok((stream, _peer)) => {
             if stream.set_nodelay(true).is_ok() {
                 let connection = Connection::new(stream, Arc::clone(&totals));
                 read(connection, Vec::with_capacity(buffer_bytes));
             }
-            accept(port, listener, buffer_bytes, totals);
         }
-        Err(error) if error.kind() == ErrorKind::Os => {
-            port.clone().sleep(ACCEPT_AGAIN_AFTER).then(move |slept| {
-                if slept.is_ok() {
-                    accept(port, listener, buffer_bytes, totals);
-                }
-            });
-        }
-        Err(_cancelled) => {}
+        Err(trouble) => eprintln!("echo_server: {trouble}"),
     });
+    serving.then(|_ended| ());
 }
 
 /// Reads what comes, and writes it back; the end of file or an error drops the connection, which closes it.

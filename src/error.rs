@@ -29,6 +29,8 @@ pub enum ErrorKind {
     WriteZero,
     /// The call that was handed over panicked; the error's text has the panic's.
     Panicked,
+    /// There was no address to try.
+    NoAddress,
     /// Nobody will complete it: its [`Completer`](crate::Completer) was dropped.
     Abandoned,
     /// The buffer was full before what was looked for had come.
@@ -49,6 +51,7 @@ impl fmt::Display for ErrorKind {
             Self::UnexpectedEof => "the stream ended early",
             Self::WriteZero => "the stream takes no more bytes",
             Self::Panicked => "panicked",
+            Self::NoAddress => "there is no address to try",
             Self::Abandoned => "nobody is left to complete it",
             Self::LimitReached => "the buffer is full, and what was looked for has not come",
             Self::InUse => {
@@ -255,6 +258,7 @@ impl From<Error> for io::Error {
             ErrorKind::UnexpectedEof => io::ErrorKind::UnexpectedEof,
             ErrorKind::WriteZero => io::ErrorKind::WriteZero,
             ErrorKind::Panicked => io::ErrorKind::Other,
+            ErrorKind::NoAddress => io::ErrorKind::InvalidInput,
             ErrorKind::Abandoned => io::ErrorKind::BrokenPipe,
             ErrorKind::LimitReached => io::ErrorKind::InvalidData,
             ErrorKind::InUse => io::ErrorKind::ResourceBusy,

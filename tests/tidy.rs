@@ -57,6 +57,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/model.rs: a cell that loom watches, shared",
     "src/net/ops.rs: buffers become addresses, and results descriptors",
     "src/net/until.rs: buffers become addresses",
+    "src/net/vectored.rs: buffers become addresses",
     "src/operation.rs: erased bodies are written and called",
     "src/port/compose.rs: an output goes into a cell whose body's type is forgotten",
     "src/port/lane.rs: calls stand in cells",

@@ -91,6 +91,19 @@ impl TcpListener {
         )
     }
 
+    /// Another handle on the same socket.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            handle: self.handle.clone(),
+            address: self.address,
+        }
+    }
+
+    /// The port that it is open on: for operations of your own, [`CompletionPort::compose`].
+    pub fn port(&self) -> CompletionPort {
+        self.handle.port()
+    }
+
     /// The address that it listens on.
     ///
     /// # Errors

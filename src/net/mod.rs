@@ -23,14 +23,20 @@
 //!
 //! In every case the buffers come back.
 
+mod accepting;
+mod connecting;
+mod copying;
 mod listener;
 mod ops;
 mod stream;
 mod until;
+mod vectored;
 
+pub use copying::{Copied, Sink, Source, copy};
 pub use listener::TcpListener;
 pub use ops::{
     Accept, Connect, Read, ReadExact, ReadVectored, ShutdownOp, Write, WriteAll, WriteVectored,
 };
 pub use stream::{ReadHalf, TcpStream, WriteHalf};
 pub use until::ReadUntil;
+pub use vectored::{ReadExactVectored, WriteAllVectored};

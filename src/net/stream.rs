@@ -80,6 +80,20 @@ impl TcpStream {
         Self(handle)
     }
 
+    pub(super) fn handle(&self) -> &Handle {
+        &self.0
+    }
+
+    /// Another handle on the same socket.
+    pub(super) fn again(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    /// The port that it is open on: for operations of your own, [`CompletionPort::compose`].
+    pub fn port(&self) -> CompletionPort {
+        self.0.port()
+    }
+
     /// Connects to `address`. The error says which address, and why.
     pub fn connect(port: &impl AsRef<CompletionPort>, address: SocketAddr) -> Initiation<Connect> {
         Initiation::on_new(
@@ -194,7 +208,7 @@ impl TcpStream {
 
     /// Two halves, for two threads. The stream closes when both are gone.
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
-        let other = Self(self.0.clone());
+        let other = self.again();
         (ReadHalf(self), WriteHalf(other))
     }
 
@@ -275,6 +289,15 @@ impl TcpStream {
 }
 
 impl ReadHalf {
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.0
+    }
+
+    /// As [`TcpStream::port`].
+    pub fn port(&self) -> CompletionPort {
+        self.0.port()
+    }
+
     /// As [`TcpStream::read_until`].
     pub fn read_until<D: Buf, B: BufMut>(
         &self,
@@ -326,6 +349,15 @@ impl ReadHalf {
 }
 
 impl WriteHalf {
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.0
+    }
+
+    /// As [`TcpStream::port`].
+    pub fn port(&self) -> CompletionPort {
+        self.0.port()
+    }
+
     /// As [`TcpStream::write`].
     pub fn write<B: Buf>(&self, buf: B) -> Initiation<Write<B>> {
         self.0.write(buf)

@@ -116,6 +116,15 @@ impl<T: Send + 'static> Completer<T> {
         &self.token
     }
 
+    /// What an error of a part means for the whole, whose limit may have passed: for an output in which the error stands elsewhere
+    /// than where [`complete`](Self::complete) looks.
+    pub fn limited(&self, error: Error) -> Error {
+        let timed_out = self
+            .cell
+            .is_some_and(|cell| header(cell).phase() == phase::TIMEOUT);
+        error.of_limit(timed_out)
+    }
+
     fn end(&mut self, output: Option<Result<T, Error>>) {
         let Some(cell) = self.cell.take() else {
             return;

@@ -1,5 +1,7 @@
 //! Composed operations: promises 41 to 43.
 
+mod connecting;
+
 use std::io::Write;
 use std::net::TcpStream as StdStream;
 use std::os::fd::OwnedFd;

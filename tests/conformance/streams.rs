@@ -1,5 +1,6 @@
 //! Streams and sockets: promises 25 to 35; what is about an object's and an operation's life stands in `lives.rs`.
 
+mod accepting;
 mod lives;
 
 use std::io::{Read, Write};
