@@ -1,9 +1,11 @@
 //! Strands: promises 10 to 16.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use proactor::net::TcpStream;
 use proactor::{CompletionPort, PanicPolicy, Proactor, Strand};
 
 use crate::common::{everywhere, pair, setups, until, within};
@@ -70,6 +72,51 @@ fn p11_a_strand_runs_in_the_order_of_posting() {
         for strand in [strand, inner] {
             assert!(end(strand).into_iter().eq(0..POSTS));
         }
+    });
+}
+
+/// What a strand has read of a stream.
+struct Reader {
+    stream: TcpStream,
+    came: Vec<u8>,
+}
+
+fn read_on(strand: &Strand<Reader>, reader: &Reader) {
+    let again = strand.clone();
+    let read = reader.stream.read(vec![0; 1]).on(strand);
+    read.then(move |reader, (result, buf)| {
+        if result.is_ok_and(|count| count == 1) {
+            reader.came.push(buf[0]);
+            read_on(&again, reader);
+        }
+    });
+}
+
+/// Operations of one direction end in the order of their initiation, and so come to the strand; several are under way at once.
+#[test]
+fn p11_what_ends_in_order_comes_to_a_strand_in_order() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        let (stream, mut client) = pair(&proactor);
+        let reader = Reader {
+            stream,
+            came: Vec::new(),
+        };
+        let strand = Strand::new(&proactor, reader);
+        let mine = strand.clone();
+        strand.post(move |reader| (0..5).for_each(|_| read_on(&mine, reader)));
+        let bytes: Vec<u8> = (0..5000_u32)
+            .map(|number| number.to_le_bytes()[0])
+            .collect();
+        let sent = bytes.clone();
+        let writer = std::thread::spawn(move || {
+            for part in sent.chunks(7) {
+                client.write_all(part).expect("a reader");
+            }
+        });
+        proactor.run();
+        writer.join().expect("it writes");
+        assert!(end(strand).came == bytes, "out of order, or lost");
     });
 }
 
