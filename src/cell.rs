@@ -26,6 +26,7 @@ use std::ptr::{self, NonNull};
 use crate::id::Kind;
 use crate::operation::{Request, Returned};
 use crate::pressure::Pressure;
+use crate::queue::Line;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use crate::sync::{self, Arc, OnceLock, PlainMutex, QuietGuard, QuietMutex, Trace, Weak, mutant};
 use crate::work::Ledger;
@@ -63,6 +64,8 @@ pub(crate) struct VTable {
     pub(crate) surplus: Option<unsafe fn(Ptr) -> Option<Returned>>,
     /// Whether it keeps its direction beyond its end, until its output is taken or given back.
     pub(crate) holds: bool,
+    /// The line that a finished operation has to pass before it runs; told once (`operation::admit`).
+    pub(crate) line: unsafe fn(Ptr) -> Option<NonNull<Line>>,
 }
 
 /// How far an operation is. Low byte of `state`; the generation is its upper half.
@@ -521,6 +524,7 @@ static FREE: VTable = VTable {
     advance: |_, _| false,
     surplus: None,
     holds: false,
+    line: |_| None,
 };
 
 mod cache;

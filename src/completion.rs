@@ -279,6 +279,7 @@ const fn call_table<F: FnOnce() + Send + 'static>(counted: bool) -> VTable {
         advance: |_, _| false,
         surplus: None,
         holds: false,
+        line: |_| None,
     }
 }
 

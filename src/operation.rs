@@ -19,6 +19,7 @@ use crate::completion::Completion;
 use crate::error::{Error, ErrorKind};
 use crate::id::{Kind, ObjectId};
 use crate::local::Local;
+use crate::queue::Line;
 use crate::sync::mutant;
 
 /// What an operation wants from the backend. The addresses are good for as long as the backend has the cell.
@@ -235,8 +236,27 @@ pub(crate) trait Body: Send + 'static {
     /// Whether the operation's direction stays held beyond its end: whoever gets the body lets it go.
     const HOLDS: bool = false;
     fn op(&mut self) -> &mut Self::Op;
+    /// See [`Handler::line`].
+    fn line(&mut self) -> Option<NonNull<Line>> {
+        None
+    }
     fn run(self, result: Result<usize, Error>);
     fn discard(self, result: Result<usize, Error>);
+}
+
+/// What is done with an output: a closure, or one that is bound to a strand.
+pub(crate) trait Handler<T>: Send + 'static {
+    fn call(self, output: T);
+    /// The line that the finished operation has to pass before `call`. Told once; whoever asks joins it.
+    fn line(&mut self) -> Option<NonNull<Line>> {
+        None
+    }
+}
+
+impl<T, F: FnOnce(T) + Send + 'static> Handler<T> for F {
+    fn call(self, output: T) {
+        self(output);
+    }
 }
 
 /// `KEEP`: somebody waits for the output, and has it also when the port drops the operation.
@@ -248,14 +268,17 @@ struct Inline<O, H, const KEEP: bool> {
 impl<O, H, const KEEP: bool> Body for Inline<O, H, KEEP>
 where
     O: Operation,
-    H: FnOnce(O::Output) + Send + 'static,
+    H: Handler<O::Output>,
 {
     type Op = O;
     fn op(&mut self) -> &mut O {
         &mut self.op
     }
+    fn line(&mut self) -> Option<NonNull<Line>> {
+        self.handler.line()
+    }
     fn run(self, result: Result<usize, Error>) {
-        (self.handler)(self.op.finish(result));
+        self.handler.call(self.op.finish(result));
     }
     fn discard(self, result: Result<usize, Error>) {
         if KEEP && !mutant("dropped-output-is-lost") {
@@ -271,6 +294,9 @@ impl<B: Body> Body for Box<B> {
     const HOLDS: bool = B::HOLDS;
     fn op(&mut self) -> &mut B::Op {
         (**self).op()
+    }
+    fn line(&mut self) -> Option<NonNull<Line>> {
+        (**self).line()
     }
     fn run(self, result: Result<usize, Error>) {
         (*self).run(result);
@@ -293,7 +319,7 @@ pub(crate) fn place<const KEEP: bool, O, H>(
 ) -> Ptr
 where
     O: Operation,
-    H: FnOnce(O::Output) + Send + 'static,
+    H: Handler<O::Output>,
 {
     let body = Inline::<O, H, KEEP> { op, handler };
     place_body(home, object, key, body, counted)
@@ -354,6 +380,7 @@ const fn table<S: Body>(counted: bool) -> VTable {
             None
         },
         holds: S::HOLDS,
+        line: line::<S>,
     }
 }
 
@@ -387,6 +414,14 @@ unsafe fn advance<S: Body>(cell: Ptr, n: usize) -> bool {
 unsafe fn surplus<S: Body>(cell: Ptr) -> Option<Returned> {
     // SAFETY: the caller's promise.
     unsafe { body::<S>(cell) }.op().surplus()
+}
+
+/// # Safety
+///
+/// As `request`.
+unsafe fn line<S: Body>(cell: Ptr) -> Option<NonNull<Line>> {
+    // SAFETY: the caller's promise.
+    unsafe { body::<S>(cell) }.line()
 }
 
 /// Moves the body out and frees the cell, before anything of the body runs.
@@ -432,6 +467,44 @@ pub(crate) unsafe fn complete(cell: Ptr, raw: i64) -> Completion {
     header(cell).fix();
     // SAFETY: the caller's promise.
     unsafe { Completion::from_ptr(cell) }
+}
+
+/// Whether what has finished may run.
+pub(crate) enum Admitted {
+    /// It is bound to nothing.
+    Unbound(Completion),
+    /// It has passed its line.
+    Served(Completion),
+    /// It stands in its line, which lets it in later.
+    Waits,
+}
+
+impl Admitted {
+    /// It, if it may run.
+    pub(crate) fn done(self) -> Option<Completion> {
+        match self {
+            Self::Unbound(done) | Self::Served(done) => Some(done),
+            Self::Waits => None,
+        }
+    }
+}
+
+/// Has a finished operation join the line that it is bound to, if it is: before its direction is let go, so that the next of that
+/// direction joins behind it. What has joined already may run.
+pub(crate) fn admit(done: Completion) -> Admitted {
+    let cell = done.ptr();
+    // SAFETY: `done` owns the cell, and its table is its body's.
+    match unsafe { (header(cell).vtable().line)(cell) } {
+        None => Admitted::Unbound(done),
+        Some(line) => {
+            // SAFETY: the body keeps the line until it has run, which is after it has joined; all of a line may change under a
+            // reference, and `join` touches nothing of it after that.
+            match unsafe { line.as_ref() }.join(done) {
+                Some(done) => Admitted::Served(done),
+                None => Admitted::Waits,
+            }
+        }
+    }
 }
 
 /// Fixes an operation's result as what was asked of it, or else as `raw`: a request that was accepted counts.

@@ -7,12 +7,13 @@
 
 use std::cell::UnsafeCell;
 use std::fmt;
+use std::ptr::NonNull;
 
 use crate::completion;
 use crate::error::Full;
-use crate::initiation::Initiation;
+use crate::initiation::{Initiation, Unbound};
 use crate::local::{Held, Local};
-use crate::operation::{Operation, OperationKey};
+use crate::operation::{Handler, Operation, OperationKey};
 use crate::port::{CompletionPort, Inner, Route, WeakPort};
 use crate::queue::Line;
 use crate::sync::{Arc, Weak, mutant};
@@ -167,12 +168,16 @@ struct Call<T, F> {
     ticket: Ticket<T>,
 }
 
-/// What a queued call holds: it keeps the strand, and if it is dropped uncalled, its turn is over.
-struct Ticket<T>(Option<Arc<Shared<T>>>);
+/// What each call and each bound handler holds: it keeps the strand, and if it is dropped uncalled, its turn is over.
+struct Ticket<T> {
+    strand: Option<Arc<Shared<T>>>,
+    /// Whether it has joined the line; if not, it never has a turn.
+    joined: bool,
+}
 
 impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
-        if let Some(strand) = self.0.take() {
+        if let Some(strand) = self.strand.take().filter(|_| self.joined) {
             // Held here already: `let_next_in` drops one after the other.
             if !Held::holds(strand.gate.name()) && !mutant("strand-dropped-alone") {
                 drop(Turn {
@@ -184,10 +189,48 @@ impl<T> Drop for Ticket<T> {
     }
 }
 
-impl<T: Send + 'static, F: FnOnce(&mut T) + Send + 'static> Call<T, F> {
-    fn run(mut self) {
-        if let Some(strand) = self.ticket.0.take() {
-            strand.serve(self.call, Route::Finished);
+impl<T> Ticket<T> {
+    /// Runs `call`, whose turn has come: with it the handler ends, so what follows may stay with its thread.
+    fn redeem(mut self, call: impl FnOnce(&mut T)) {
+        if let Some(strand) = self.strand.take() {
+            strand.serve(call, Route::Finished);
+        }
+    }
+}
+
+impl<T, F: FnOnce(&mut T)> Call<T, F> {
+    fn run(self) {
+        self.ticket.redeem(self.call);
+    }
+}
+
+/// An operation's handler that is bound to a strand.
+struct Bound<T, H> {
+    handler: H,
+    ticket: Ticket<T>,
+}
+
+impl<T, O, H> Handler<O> for Bound<T, H>
+where
+    T: Send + 'static,
+    H: FnOnce(&mut T, O) + Send + 'static,
+{
+    fn line(&mut self) -> Option<NonNull<Line>> {
+        let strand = self
+            .ticket
+            .strand
+            .as_ref()
+            .filter(|_| !self.ticket.joined)?;
+        self.ticket.joined = true;
+        Some(NonNull::from(&strand.gate.line))
+    }
+
+    fn call(self, output: O) {
+        let Self { handler, ticket } = self;
+        // It has not joined if its port was gone by the end of the operation: then there is no line to wait in.
+        let may = |strand: &Arc<Shared<T>>| ticket.joined || strand.gate.line.enter();
+        if ticket.strand.as_ref().is_some_and(may) {
+            ticket.redeem(move |state| handler(state, output));
         }
     }
 }
@@ -210,16 +253,6 @@ impl<T> Shared<T> {
             drop(std::mem::ManuallyDrop::into_inner(turn));
         } else {
             served(); // and then `turn` goes, also when the call panics
-        }
-    }
-
-    /// Runs `call` now, if the strand is free; else gives it back.
-    fn enter<F: FnOnce(&mut T)>(&self, call: F, next_by: Route) -> Result<(), F> {
-        if Held::depth() < NESTED && self.gate.line.enter() {
-            self.serve(call, next_by);
-            Ok(())
-        } else {
-            Err(call)
         }
     }
 }
@@ -276,7 +309,10 @@ impl<T: Send + 'static> Strand<T> {
     }
 
     fn queue<F: FnOnce(&mut T) + Send + 'static>(&self, inner: &Inner, counted: bool, call: F) {
-        let ticket = Ticket(Some(Arc::clone(&self.0)));
+        let ticket = Ticket {
+            strand: Some(Arc::clone(&self.0)),
+            joined: true,
+        };
         let queued = Call { call, ticket };
         let queued = completion::post(&inner.home, 0, counted, move || queued.run());
         if let Some(served) = self.0.gate.line.join(queued) {
@@ -307,16 +343,14 @@ impl<T: Send + 'static> Strand<T> {
     /// # }
     /// ```
     pub fn dispatch<F: FnOnce(&mut T) + Send + 'static>(&self, call: F) {
-        let inside = Local::with_port(self.0.gate.port.number, |local| {
+        let gate = &self.0.gate;
+        let inside = Local::with_port(gate.port.number, |local| {
             local.is_some_and(|local| local.depth.get() > 0)
         });
-        let left = if inside {
+        if inside && Held::depth() < NESTED && gate.line.enter() {
             // The handler that calls goes on, so what follows is not for its thread alone.
-            self.0.enter(call, Route::Posted)
+            self.0.serve(call, Route::Posted);
         } else {
-            Err(call)
-        };
-        if let Err(call) = left {
             self.post(call);
         }
     }
@@ -376,8 +410,8 @@ impl<T> WeakStrand<T> {
 pub struct On<T>(Strand<T>);
 
 impl<O: Operation> Initiation<O> {
-    /// Binds the handler to `strand`: it gets the state beside the output, alone and in order. An operation that ends while the strand
-    /// is free runs its handler at once, on the same thread; else that joins the strand's queue. Until it has run, the handler keeps
+    /// Binds the handler to `strand`: it gets the state beside the output, alone and in order. It joins the strand's queue as its
+    /// operation ends, so what ends in order comes in order, as several reads of one stream do. Until it has run, the handler keeps
     /// the strand: where the state owns the operation's object, see [`WeakStrand`].
     ///
     /// ```
@@ -406,20 +440,18 @@ impl<O: Operation> Initiation<O> {
 impl<O: Operation, T: Send + 'static> Initiation<O, On<T>> {
     /// Begins the operation, as [`then`](Initiation::then) of one that is not bound; `handler` gets the strand's state, too.
     pub fn then<H: FnOnce(&mut T, O::Output) + Send + 'static>(self, handler: H) -> OperationKey {
-        let (initiation, On(strand)) = self.bind(crate::initiation::Unbound);
+        let (initiation, On(strand)) = self.bind(Unbound);
         if initiation.port_number() != strand.0.gate.port.number {
             // The strand's handlers run on its own port.
             return initiation.then(move |output| {
                 strand.follow(move |state| handler(state, output));
             });
         }
-        initiation.then(move |output| {
-            // With it this handler ends, so what follows may stay with its thread.
-            let call = move |state: &mut T| handler(state, output);
-            if let Err(call) = strand.0.enter(call, Route::Finished) {
-                strand.follow(call);
-            }
-        })
+        let ticket = Ticket {
+            strand: Some(strand.0),
+            joined: false,
+        };
+        initiation.begin::<false, _>(Bound { handler, ticket }, false)
     }
 }
 

@@ -182,6 +182,45 @@ fn mutant_a_strand_is_wedged_by_a_panic() {
     );
 }
 
+/// Two workers, and two operations of one direction that are due one after the other: they come to the strand in that order.
+fn end_in_order(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 2, 2, 1);
+    let strand = strand(&port);
+    let object = port.open(0);
+    for number in 0..2 {
+        let taking = object.taking(1).on(&strand);
+        taking.then(move |state, result| {
+            assert!(result.is_ok());
+            state.come(number);
+        });
+    }
+    let other = workers(&port, 1);
+    port.arrive(0, 2);
+    let here = port.work();
+    let there = join(other);
+    assert_eq!(here + there, 2);
+    drop(object);
+    assert_eq!(state(strand).came, [0, 1]);
+    seen.saw(format!("{here} here"));
+}
+
+#[test]
+fn what_ends_in_order_joins_a_strand_in_order() {
+    model(
+        "what_ends_in_order_joins_a_strand_in_order",
+        &["0 here", "1 here", "2 here"],
+        end_in_order,
+    );
+}
+
+#[test]
+fn mutant_a_direction_is_let_go_before_its_operation_has_joined() {
+    kills(
+        "next-before-joined",
+        "what_ends_in_order_joins_a_strand_in_order",
+    );
+}
+
 /// Tells when it is dropped uncalled.
 struct Tell(Once<&'static str>, &'static str);
 

@@ -15,7 +15,7 @@ use crate::backend::registry::Fd;
 use crate::cell::{Home, Ptr};
 use crate::error::{Error, Full};
 use crate::id::ObjectId;
-use crate::operation::{self, Operation, OperationKey, code};
+use crate::operation::{self, Handler, Operation, OperationKey, code};
 use crate::port::compose::Begun;
 use crate::port::deadline::When;
 use crate::port::object::Handle;
@@ -242,9 +242,9 @@ impl<O: Operation> Initiation<O> {
     }
 
     /// See [`operation::place`] for `KEEP` and `counted`.
-    fn begin<const KEEP: bool, H>(self, handler: H, counted: bool) -> OperationKey
+    pub(crate) fn begin<const KEEP: bool, H>(self, handler: H, counted: bool) -> OperationKey
     where
-        H: FnOnce(O::Output) + Send + 'static,
+        H: Handler<O::Output>,
     {
         let make = |home: &Home, object, key, op| {
             operation::place::<KEEP, O, H>(home, object, key, op, handler, counted)

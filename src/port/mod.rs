@@ -47,7 +47,7 @@ use crate::error::BuildError;
 use crate::error::Error;
 use crate::id::{Kind, ObjectId};
 use crate::local::Local;
-use crate::operation::{self, OperationKey, Returned, part};
+use crate::operation::{self, Admitted, OperationKey, Returned, part};
 use crate::queue::List;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Arc, Weak, mutant};
@@ -270,7 +270,12 @@ impl Inner {
     /// Sends a finished operation where it belongs, and then lets its direction go.
     pub(crate) fn complete(&self, done: Completion, hold: Option<Hold>) {
         self.lift_limit(&done);
-        self.hand(done, Route::Finished);
+        match operation::admit(done) {
+            Admitted::Unbound(done) => self.hand(done, Route::Finished),
+            // For any thread to take: its strand must not wait for the handler that this thread is in.
+            Admitted::Served(done) => self.hand(done, Route::Posted),
+            Admitted::Waits => {}
+        }
         self.next(hold);
     }
 
@@ -419,9 +424,14 @@ pub(crate) enum Route {
 impl completion::Attempt for Inner {
     fn attempt(&self, cell: Ptr) -> Option<Completion> {
         let Outcome { done, hold } = self.backend.attempt(cell);
-        if let Some(done) = &done {
-            self.lift_limit(done);
+        if mutant("next-before-joined") {
+            self.next(hold);
+            return done.and_then(|done| operation::admit(done).done());
         }
+        let done = done.and_then(|done| {
+            self.lift_limit(&done);
+            operation::admit(done).done()
+        });
         self.next(hold);
         done
     }

@@ -70,6 +70,7 @@ static LIMIT: VTable = VTable {
     advance: |_, _| false,
     surplus: None,
     holds: false,
+    line: |_| None,
 };
 
 /// The instant that is `duration` away, or about a century if that is beyond the clock.
@@ -216,7 +217,10 @@ impl Timers {
                 limits.push_back(unsafe { Completion::from_ptr(cell) });
             } else {
                 // SAFETY: unlinked by us, so ours; its result is open.
-                due.push_back(unsafe { operation::complete_or_cancel(cell, 0) });
+                let done = unsafe { operation::complete_or_cancel(cell, 0) };
+                if let Some(done) = operation::admit(done).done() {
+                    due.push_back(done);
+                }
             }
         });
         let next = state.wheel.next_tick();
