@@ -181,20 +181,22 @@ impl Tell {
     }
 }
 
-/// A post that nobody makes room for, while the port closes: it is let go, and run like the one before it.
-fn post_against_close(seen: &Seen) {
+/// Two posts that nobody makes room for, while the port closes: both are let go, and run like the one before them.
+fn posts_against_close(seen: &Seen) {
     let port = limited(1, 1);
-    let once = Once::default();
     port.port.post(|| ());
-    let poster = {
-        let tell = Tell(once.clone(), "dropped");
+    let onces: [Once<&'static str>; 2] = Default::default();
+    let posters = onces.clone().map(|once| {
+        let tell = Tell(once, "dropped");
         let port = port.port.clone();
         thread::spawn(move || port.post(move || tell.run()))
-    };
+    });
     port.port.close();
-    poster.join().expect("it is let go");
-    assert_eq!(port.work(), 2);
-    seen.saw(once.how());
+    for poster in posters {
+        poster.join().expect("it is let go");
+    }
+    assert_eq!(port.work(), 3);
+    onces.iter().for_each(|once| seen.saw(once.how()));
 }
 
 #[test]
@@ -202,7 +204,7 @@ fn who_waits_for_room_is_let_go_when_the_port_closes() {
     model(
         "who_waits_for_room_is_let_go_when_the_port_closes",
         &["run"],
-        post_against_close,
+        posts_against_close,
     );
 }
 

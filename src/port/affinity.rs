@@ -71,8 +71,9 @@ impl CompletionPort {
     ///
     /// A worker is a number, from 0 to the [`threads`](crate::Builder::threads) of the proactor less one; which thread has it may
     /// change from run to run. While none has it, as after [`stop`](Self::stop), or where `run_one` and its like are called
-    /// on fewer threads, the call stays queued and is outstanding: nobody else runs it. `run` and `start` have a thread for
-    /// each worker. With the proactor it is dropped uncalled.
+    /// on fewer threads, the call stays queued and is outstanding: nobody else runs it, and a
+    /// [`shutdown`](crate::Proactor::shutdown) without background threads, which works as one worker, may report it as left. `run`
+    /// and `start` have a thread for each worker, as far as the system grants them. With the proactor it is dropped uncalled.
     ///
     /// Blocks as [`post`](Self::post) does, for [`max_pending`](crate::Builder::max_pending). Allocates as `post`, and once for the
     /// queues.
