@@ -69,6 +69,19 @@ impl Builder {
         self
     }
 
+    /// How many handlers are runnable at a time, at most: the concurrency value of an I/O completion port. Default: as many as
+    /// there are threads, and then nothing is counted. Set it to the number of processors, and more threads than that, if handlers
+    /// now and then block in a [`blocking_section`](crate::blocking_section): while one does, another runs in its stead. More than
+    /// threads is refused by [`build`](Self::build).
+    ///
+    /// A handler that blocks outside of a section counts as runnable; one that waits for an output
+    /// ([`wait`](crate::Initiation::wait)) does not, while there is nothing to run for it. One that comes back from a section goes on at
+    /// once, so that for a moment there may be more; no further one begins until there are fewer.
+    pub fn concurrency(mut self, handlers: NonZeroUsize) -> Self {
+        self.knobs.concurrency = Some(handlers);
+        self
+    }
+
     /// What carries operations out. Default: [`BackendKind::Auto`]. Choose `Portable` to compare, or to rule the fast path
     /// out when something is odd.
     pub fn backend(mut self, backend: BackendKind) -> Self {
@@ -222,6 +235,12 @@ impl Builder {
             .transpose()?;
         let answered = self.dispatcher.attach(asked)?;
         self.knobs.workers = few(answered, "what the strategy's attach answers, threads")?;
+        let (asked, workers) = (self.knobs.concurrency, self.knobs.workers);
+        if let Some(handlers) = asked.filter(|&handlers| handlers > workers) {
+            return Err(BuildError::knobs(format!(
+                "concurrency({handlers}) is more than there are threads, {workers}: lower it, or raise threads"
+            )));
+        }
         Ok(self)
     }
 }

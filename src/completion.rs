@@ -131,9 +131,15 @@ pub(crate) trait Attempt: Send + Sync {
     fn attempt(&self, cell: Ptr) -> Option<Completion>;
     /// Nothing is outstanding any more, as somebody found who is none of its workers.
     fn settled(&self);
+    /// A handler of that worker is about to block: others run meanwhile. Whether it had a permit, which it then has back only with
+    /// `resume`.
+    fn pause(&self, local: &Local) -> bool;
+    /// It goes on.
+    fn resume(&self, local: &Local);
 }
 
-fn port_of(home: &Home) -> Option<Arc<dyn Attempt>> {
+/// The port that a home belongs to, if it is not gone.
+pub(crate) fn port_of(home: &Home) -> Option<Arc<dyn Attempt>> {
     home.owner.get().and_then(|owner| owner.port.upgrade())
 }
 

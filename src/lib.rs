@@ -54,6 +54,7 @@ pub use crate::initiation::{Initiation, InitiationFuture, Unbound, WAIT_DEPTH};
 pub use crate::local_proactor::{Here, LocalBuilder, LocalPort, LocalProactor};
 pub use crate::operation::{Call, Operation, OperationKey, Parts, Request, Returned};
 pub use crate::port::compose::{Completer, Composed};
+pub use crate::port::permits::blocking_section;
 pub use crate::port::pool::{PanicHook, PanicPolicy};
 pub use crate::port::seat::{Batch, Seat};
 pub use crate::port::token::CancelToken;

@@ -27,6 +27,8 @@ pub(crate) struct Local {
     pub(crate) picks: Cell<usize>,
     /// How many handlers are on this thread's stack.
     pub(crate) depth: Cell<usize>,
+    /// Whether it has one of the port's permits, where these are fewer than workers.
+    pub(crate) permit: Cell<bool>,
 }
 
 thread_pointer!(CURRENT: Local);
@@ -43,6 +45,7 @@ impl Local {
             turn_left: Cell::new(0),
             picks: Cell::new(0),
             depth: Cell::new(0),
+            permit: Cell::new(false),
         }
     }
 
@@ -58,13 +61,24 @@ impl Local {
         f()
     }
 
+    /// The home of the port that it works for.
+    pub(crate) fn home(&self) -> &Home {
+        // SAFETY: whoever made it has the port, which keeps the home, for as long as the thread works.
+        unsafe { &*self.home }
+    }
+
+    /// Runs `f` with the worker that this thread is, if it is one.
+    #[inline]
+    pub(crate) fn current<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
+        let current = CURRENT.try_with(Cell::get).unwrap_or(ptr::null());
+        // SAFETY: set by `enter` alone, which borrows the local for as long as it is current, on this very thread.
+        f(unsafe { current.as_ref() })
+    }
+
     /// Runs `f` with the worker that this thread is for `home`, if it is one.
     #[inline]
     pub(crate) fn with<R>(home: &Home, f: impl FnOnce(Option<&Local>) -> R) -> R {
-        let current = CURRENT.try_with(Cell::get).unwrap_or(ptr::null());
-        // SAFETY: set by `enter` alone, which borrows the local for as long as it is current, on this very thread.
-        let local = unsafe { current.as_ref() };
-        f(local.filter(|local| ptr::eq(local.home, home)))
+        Self::current(|local| f(local.filter(|local| ptr::eq(local.home, home))))
     }
 
     /// Runs `f` with the worker that this thread is for the port of that number, if it is one.

@@ -158,6 +158,26 @@ impl ModelPort {
         Self::over(kernel, Box::new(Waiting::default()), knobs, true)
     }
 
+    /// A port of `strategy` for `workers`, of which `most` may run handlers at a time; with as many `seats` and objects.
+    ///
+    /// # Panics
+    ///
+    /// If the strategy refuses.
+    pub fn with_permits(
+        strategy: crate::dispatch::Strategy,
+        workers: usize,
+        most: usize,
+        seats: usize,
+        objects: usize,
+    ) -> Self {
+        let knobs = Knobs {
+            concurrency: std::num::NonZeroUsize::new(most),
+            ..Knobs::default()
+        };
+        let kernel = Script::new(seats, seats > 1, objects);
+        Self::of(kernel, strategy.dispatcher(), workers, knobs)
+    }
+
     /// A port that is used alone, whose lane has up to `threads` threads.
     ///
     /// # Panics
@@ -292,6 +312,11 @@ impl ModelPort {
     /// Whether nobody sits, is parked or searches, and no watch is kept or left behind.
     pub fn is_quiet(&self) -> bool {
         self.port.0.sleep.is_quiet()
+    }
+
+    /// How many workers sit or are parked.
+    pub fn asleep(&self) -> u64 {
+        self.port.0.sleep.asleep()
     }
 
     /// Lets the port run again after a stop.

@@ -14,6 +14,7 @@
 //! | `lane.rs` | threads for calls that block |
 //! | `cancel.rs` | asking operations to end |
 //! | `token.rs`, `compose.rs` | cancelling many at once; operations that are completed by hand |
+//! | `permits.rs` | how many handlers are runnable |
 //! | `object.rs` | handles on what the port knows |
 //! | `dispatcher.rs` | the strategy trait |
 #![allow(unsafe_code)] // entries and workers keep the port alive without a counted pointer
@@ -25,6 +26,7 @@ pub(crate) mod deadline;
 pub(crate) mod dispatcher;
 pub(crate) mod lane;
 pub(crate) mod object;
+pub(crate) mod permits;
 pub(crate) mod pool;
 mod post;
 pub(crate) mod seat;
@@ -35,6 +37,7 @@ pub(crate) mod wheel;
 pub(crate) mod worker;
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use crate::backend::readiness::Hold;
@@ -55,6 +58,7 @@ use affinity::Affinity;
 pub use cancel::CancelOutcome;
 use dispatcher::{Dispatcher, Origin, Placed, Worker};
 use lane::Lane;
+use permits::Permits;
 use pool::{Knobs, Pool};
 use sleep::Sleep;
 use timers::Timers;
@@ -117,6 +121,7 @@ pub(crate) struct Inner {
     pub(crate) sleep: Sleep,
     pub(crate) timers: Timers,
     pub(crate) pool: Pool,
+    pub(crate) permits: Permits,
     pub(crate) lane: Arc<Lane>,
     pub(crate) composed: compose::Table,
     /// Why nobody may run, as bits of [`halt`].
@@ -151,6 +156,10 @@ impl Inner {
             affinity: Affinity::new(if by_hand { 0 } else { workers }),
             sleep: Sleep::new(workers, backend.seats(), backend.promotes_at_once()),
             timers: Timers::new(),
+            permits: Permits::new(
+                workers,
+                knobs.concurrency.map_or(workers, NonZeroUsize::get),
+            ),
             pool: Pool::new(knobs),
             lane: Arc::default(),
             composed: compose::Table::default(),
@@ -324,7 +333,7 @@ impl Inner {
             self.dispatcher.dispatch(completion, origin)
         });
         if placed == Placed::Shared {
-            self.sleep.wake_one(&*self.backend);
+            self.wake_one();
             self.discard_late();
         }
     }
@@ -361,7 +370,7 @@ impl Inner {
 
     /// Whether worker `index`, about to sleep, must not.
     pub(crate) fn is_restless(&self, index: usize) -> bool {
-        !self.dispatcher.is_empty()
+        self.has_work()
             || !(self.affinity.is_empty(index) || mutant("call-not-looked-for"))
             || self.is_stopped()
             || self.home.ledger.is_settled()
@@ -438,6 +447,21 @@ impl completion::Attempt for Inner {
 
     fn settled(&self) {
         self.tell_all();
+    }
+
+    fn pause(&self, local: &Local) -> bool {
+        self.share(local);
+        let permitted = self.permits.give_back_of(local);
+        if permitted && !mutant("section-tells-nobody") {
+            self.wake_for_rest();
+        }
+        permitted
+    }
+
+    fn resume(&self, local: &Local) {
+        if !mutant("section-takes-none") {
+            self.permits.take_for(local);
+        }
     }
 }
 

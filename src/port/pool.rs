@@ -66,6 +66,8 @@ pub(crate) type ThreadHook = Arc<dyn Fn(usize) + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Knobs {
     pub(crate) workers: NonZeroUsize,
+    /// How many handlers may be runnable at a time; as many as workers, if nothing is said.
+    pub(crate) concurrency: Option<NonZeroUsize>,
     pub(crate) batch: NonZeroUsize,
     pub(crate) turn_budget: usize,
     pub(crate) poll_every: NonZeroUsize,
@@ -96,6 +98,7 @@ impl Default for Knobs {
     fn default() -> Self {
         Self {
             workers: NonZeroUsize::MIN,
+            concurrency: None,
             batch: const { NonZeroUsize::new(128).expect("above zero") },
             turn_budget: 16,
             poll_every: const { NonZeroUsize::new(64).expect("above zero") },

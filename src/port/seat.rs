@@ -108,8 +108,8 @@ fn stand(inner: &Inner, notified: bool) -> bool {
 
 /// Ends a search; if it was the last, and left something, another one searches.
 fn found(inner: &Inner) {
-    if inner.sleep.found() && !inner.dispatcher.is_empty() {
-        inner.sleep.wake_one(&*inner.backend);
+    if inner.sleep.found() {
+        inner.wake_for_rest();
     }
 }
 

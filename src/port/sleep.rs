@@ -525,6 +525,13 @@ impl Sleep {
         None
     }
 
+    /// For models: how many sit or are parked.
+    #[cfg(proactor_loom)]
+    pub(crate) fn asleep(&self) -> u64 {
+        let word = guess(&self.word);
+        seated(word) + parked(word)
+    }
+
     /// For models: whether nobody sits, is parked or searches, and no watch is kept or left behind.
     #[cfg(proactor_loom)]
     pub(crate) fn is_quiet(&self) -> bool {

@@ -66,6 +66,8 @@ struct Shift<'a> {
     stood: bool,
     /// Whether this thread sits untimed though it waits for an output: see `Pool::stay_alone`.
     alone: bool,
+    /// Whether the handler that this is nested in has a permit.
+    nested_in_permitted: bool,
     ran: Ran,
 }
 
@@ -83,10 +85,15 @@ impl Inner {
     /// As `work`, nested in a handler of the worker that `local` is.
     pub(crate) fn help(&self, local: &Local, bounds: Bounds<'_>) -> Ran {
         // What the handler finished so far must not wait for the handler.
+        self.share(local);
+        self.shift(local, bounds)
+    }
+
+    /// Gives to the strategy, for whoever comes, what only this worker sees.
+    pub(crate) fn share(&self, local: &Local) {
         for left in local.turn.take_all().chain(local.kept.take_all()) {
             self.hand(left, Route::Outside);
         }
-        self.shift(local, bounds)
     }
 
     fn shift(&self, local: &Local, bounds: Bounds<'_>) -> Ran {
@@ -102,6 +109,7 @@ impl Inner {
             searching: false,
             stood: false,
             alone: false,
+            nested_in_permitted: local.permit.get(),
             ran: Ran::default(),
         };
         shift.work(bounds);
@@ -156,6 +164,9 @@ impl Shift<'_> {
     /// What to run now: the turn list within its budget, then what the strategy says. If that has nothing, the turn goes
     /// on; else what is left of it joins the back of the queue.
     fn pick(&mut self) -> Option<Completion> {
+        if self.inner.permits.are_limited() && !self.may_run() {
+            return self.next_unpermitted();
+        }
         let local = self.local;
         let left = local.turn_left.get();
         if left > 0 {
@@ -191,6 +202,29 @@ impl Shift<'_> {
         } else {
             own().or_else(strategy)
         }
+    }
+
+    /// Of what is for this worker alone, which nobody else runs: it has a permit for it, free or not.
+    fn next_unpermitted(&self) -> Option<Completion> {
+        let (inner, local) = (self.inner, self.local);
+        let own = inner.affinity.pop(local.index);
+        own.filter(|_| !mutant("call-waits-for-permit"))
+            .inspect(|_| inner.permits.take_for(local))
+    }
+
+    /// Whether this worker has a permit, or gets one; if not, it keeps nothing to itself.
+    fn may_run(&self) -> bool {
+        let (permits, local) = (&self.inner.permits, self.local);
+        let may = if local.permit.get() {
+            !permits.give_surplus()
+        } else {
+            permits.try_take()
+        };
+        local.permit.set(may);
+        if !may && !mutant("denied-keeps-its-turn") {
+            self.inner.share(local);
+        }
+        may
     }
 
     /// Attempts what is due, and runs what is finished.
@@ -237,8 +271,8 @@ impl Shift<'_> {
     /// seat, or was woken to sit, and nobody sits, another one is promoted.
     fn found(&mut self) {
         let searching = std::mem::take(&mut self.searching);
-        if searching && self.inner.sleep.found() && !self.inner.dispatcher.is_empty() {
-            self.inner.sleep.wake_one(&*self.inner.backend);
+        if searching && self.inner.sleep.found() {
+            self.inner.wake_for_rest();
         }
         if std::mem::take(&mut self.stood) || searching {
             self.inner.sleep.hand_over();
@@ -250,6 +284,8 @@ impl Shift<'_> {
         if std::mem::take(&mut self.searching) {
             self.inner.sleep.gave_up();
         }
+        // Before it is announced as asleep, after which it looks once more.
+        self.inner.permits.give_back_of(self.local);
         if self.inner.home.ledger.is_settled() {
             // `leave` tells the others.
             return Idle::Over;
@@ -297,9 +333,7 @@ impl Shift<'_> {
                 return true;
             }
             for _ in 0..16 {
-                if !self.inner.dispatcher.is_empty()
-                    || !self.inner.affinity.is_empty(self.local.index)
-                {
+                if self.inner.has_work() || !self.inner.affinity.is_empty(self.local.index) {
                     return true;
                 }
                 std::hint::spin_loop();
@@ -370,18 +404,27 @@ impl Shift<'_> {
             first = false;
         }
         if shared {
-            self.inner.sleep.wake_one(&*self.inner.backend);
+            self.inner.wake_one();
+        }
+    }
+
+    /// Has a permit if, and only if, the handler that this was nested in has one.
+    fn leave_permit(&self) {
+        let (inner, local) = (self.inner, self.local);
+        if self.nested_in_permitted {
+            inner.permits.take_for(local);
+        } else if !mutant("leave-keeps-permit") && inner.permits.give_back_of(local) {
+            inner.wake_for_rest();
         }
     }
 
     /// Goes: what only this worker sees becomes visible, and a search or a seat that others rely on is handed on.
     fn leave(&mut self) {
         if !mutant("leave-keeps-its-turn") {
-            for left in self.local.turn.take_all().chain(self.local.kept.take_all()) {
-                self.inner.hand(left, Route::Outside);
-            }
+            self.inner.share(self.local);
         }
         self.found();
+        self.leave_permit();
         if self.local.depth.get() == 0 && self.inner.home.ledger.is_settled() {
             // What this worker ran was the last, and others may sleep on it.
             self.inner.tell_all();
