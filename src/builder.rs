@@ -76,7 +76,8 @@ impl Builder {
     ///
     /// A handler that blocks outside of a section counts as runnable; one that waits for an output
     /// ([`wait`](crate::Initiation::wait)) does not, while there is nothing to run for it. One that comes back from a section goes on at
-    /// once, so that for a moment there may be more; no further one begins until there are fewer.
+    /// once, and a call to one worker ([`post_to`](crate::CompletionPort::post_to)) does not wait for others, so that for a moment there may be
+    /// more; no further one begins until there are fewer.
     pub fn concurrency(mut self, handlers: NonZeroUsize) -> Self {
         self.knobs.concurrency = Some(handlers);
         self

@@ -407,7 +407,7 @@ fn a_call_may_drop_the_last_proactor() {
 fn a_thread_that_the_system_refuses_is_an_error() {
     everywhere_once(|setup| {
         let builder = setup.builder();
-        let none = NonZeroUsize::new(usize::MAX / 4).expect("above zero");
+        let none = NonZeroUsize::new(1 << 47).expect("above zero");
         let proactor = builder
             .stack_size(none)
             .build()

@@ -355,6 +355,39 @@ fn a_handler_that_waits_for_an_output_lets_others_run() {
     });
 }
 
+#[test]
+fn a_call_to_one_worker_waits_for_no_permit() {
+    pools(1, |proactor| {
+        let (begin, begun) = mpsc::channel();
+        let (tell, told) = mpsc::channel::<()>();
+        let port = proactor.port().clone();
+        proactor.start().expect("threads");
+        proactor.post(move || {
+            let mine = port.worker_index().expect("a worker runs it");
+            begin.send(mine).expect("the test waits");
+            // It has the only permit, and is in no section.
+            told.recv_timeout(SOON)
+                .expect("the other worker makes the call");
+        });
+        let busy = begun.recv_timeout(SOON).expect("it begins");
+        let call = move || tell.send(()).expect("it waits");
+        assert!(proactor.post_to(1 - busy.min(1), call).is_ok());
+        until("both are over", || proactor.port().outstanding() == 1);
+        assert_eq!(posts(&proactor), 1, "afterwards");
+    });
+}
+
+/// The most of a hundred calls that ran at once in the background.
+fn posts(proactor: &Proactor) -> usize {
+    let running = Arc::<Running>::default();
+    for _ in 0..100 {
+        let running = Arc::clone(&running);
+        proactor.post(move || running.one());
+    }
+    until("all have run", || proactor.port().outstanding() == 1);
+    running.most()
+}
+
 /// What a handler of the storm does, besides posting.
 fn weather(proactor: &Proactor, mut random: Random, left: Arc<AtomicUsize>) {
     let port = proactor.port().clone();
@@ -412,13 +445,7 @@ fn a_storm_of_sections_passes() {
                         meet.wait();
                     });
                 }
-                let running = Arc::<Running>::default();
-                for _ in 0..100 {
-                    let running = Arc::clone(&running);
-                    proactor.post(move || running.one());
-                }
-                until("all have run", || proactor.port().outstanding() == 1);
-                assert!(running.most() <= most, "more run than may");
+                assert!(posts(&proactor) <= most, "more run than may");
             });
         }
     }

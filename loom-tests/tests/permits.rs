@@ -286,6 +286,50 @@ fn mutant_who_is_denied_keeps_its_turn() {
     );
 }
 
+/// A handler that has the only permit waits, without a section, for a call to the other worker alone.
+fn call_against_permit(seen: &Seen) {
+    let port = ModelPort::with_permits(Strategy::LeaderFollowers, 2, 1, 2, 0);
+    port.prepare_calls();
+    port.port.post({
+        let (port, seen) = (port.port.clone(), seen.clone());
+        move || {
+            let done = Wait::default();
+            let mine = port.worker_index().expect("a worker runs it");
+            let call = {
+                let done = done.clone();
+                move || done.happen()
+            };
+            port.post_to(1 - mine, call).expect("there are two");
+            done.wait();
+            seen.saw(if mine == 0 {
+                "by the first"
+            } else {
+                "by the second"
+            });
+        }
+    });
+    let other = worker(&port, 1);
+    assert_eq!((port.work_some(1), join(vec![other])), (1, 1));
+    assert!(port.is_quiet(), "somebody is still counted");
+}
+
+#[test]
+fn a_call_to_a_worker_without_a_permit_is_made() {
+    model(
+        "a_call_to_a_worker_without_a_permit_is_made",
+        &["by the first", "by the second"],
+        call_against_permit,
+    );
+}
+
+#[test]
+fn mutant_a_call_waits_for_a_permit() {
+    kills(
+        "call-waits-for-permit",
+        "a_call_to_a_worker_without_a_permit_is_made",
+    );
+}
+
 /// Two workers leave after a handler each: the second has to wait for the first one's permit.
 fn leave_against_denied(seen: &Seen) {
     let port = ModelPort::with_permits(Strategy::LeaderFollowers, 2, 1, 2, 0);
