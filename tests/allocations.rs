@@ -17,24 +17,28 @@ use std::time::Duration;
 use common::{BACKENDS, Setup, pair, setups, std_pair, until, within};
 use proactor::net::TcpStream;
 use proactor::time::Timer;
-use proactor::{BackendKind, CancelToken, CompletionPort, LocalPort, LocalProactor, Proactor};
+use proactor::{
+    BackendKind, CancelToken, CompletionPort, LocalPort, LocalProactor, Proactor, Strand,
+};
 
 /// Counts, of all threads, what is allocated or grown while it is told to.
 struct Counting;
 
 static COUNTING: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
 
-fn count() {
+fn count(bytes: usize) {
     if COUNTING.load(Ordering::Relaxed) {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        BYTES.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
 // SAFETY: every call is the system allocator's, with the arguments as they came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size());
         // SAFETY: the caller keeps the trait's contract, which is the system allocator's.
         unsafe { System.alloc(layout) }
     }
@@ -45,7 +49,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        count(size);
         // SAFETY: as above; `ptr` came from `System`.
         unsafe { System.realloc(ptr, layout, size) }
     }
@@ -57,6 +61,7 @@ static ALLOCATOR: Counting = Counting;
 /// How many allocations `body` makes, on any thread.
 fn allocations(body: impl FnOnce()) -> usize {
     ALLOCATIONS.store(0, Ordering::SeqCst);
+    BYTES.store(0, Ordering::SeqCst);
     COUNTING.store(true, Ordering::SeqCst);
     body();
     COUNTING.store(false, Ordering::SeqCst);
@@ -74,6 +79,7 @@ struct Shared {
     done: AtomicUsize,
     open: AtomicBool,
     token: CancelToken,
+    strand: Strand<usize>,
 }
 
 type Scenario = fn(&Arc<Shared>, usize, bool);
@@ -160,6 +166,49 @@ fn tokens(shared: &Arc<Shared>, rounds: usize, hold: bool) {
     }
 }
 
+/// Calls of one strand, from outside and from its own handlers. `hold`: none runs before all are posted.
+fn strand_calls(shared: &Arc<Shared>, rounds: usize, hold: bool) {
+    shared.open.store(!hold, Ordering::SeqCst);
+    for _ in 0..rounds / 2 {
+        let shared = Arc::clone(shared);
+        shared.clone().strand.post(move |calls| {
+            until("all are posted", || shared.open.load(Ordering::SeqCst));
+            *calls += 1;
+            let inside = Arc::clone(&shared);
+            inside.clone().strand.dispatch(move |_| finish(&inside));
+            finish(&shared);
+        });
+    }
+    shared.open.store(true, Ordering::SeqCst);
+}
+
+/// As the timers, bound to a strand.
+fn strand_timers(shared: &Arc<Shared>, rounds: usize, hold: bool) {
+    let wait = Duration::from_millis(if hold { 60 } else { 3 });
+    for _ in 0..rounds {
+        let each = Arc::clone(shared);
+        let nap = shared.port.sleep(wait).on(&shared.strand);
+        nap.then(move |calls, result| {
+            result.expect("nobody cancels it");
+            *calls += 1;
+            finish(&each);
+        });
+    }
+}
+
+/// An idle strand is one allocation, of its state and a stated number of bytes.
+fn strands_are_small(proactor: &Proactor) {
+    const STRANDS: usize = 1000;
+    const BESIDE: usize = 56;
+    let mut strands = Vec::with_capacity(STRANDS);
+    let count = allocations(|| {
+        strands.extend((0..STRANDS).map(|_| Strand::new(proactor, [0_u64; 4])));
+    });
+    let bytes = BYTES.load(Ordering::SeqCst) / STRANDS;
+    assert_eq!(count, STRANDS);
+    assert_eq!(bytes, size_of::<[u64; 4]>() + BESIDE, "bytes for a strand");
+}
+
 /// Has every thread run handlers, steal, and go to sleep, so that all have met what a thread meets once in its life.
 fn all_at_once(proactor: &Proactor, threads: usize) {
     for _ in 0..5 {
@@ -187,6 +236,7 @@ fn measure(proactor: &Proactor, threads: usize, name: &str, scenario: Scenario) 
         done: AtomicUsize::new(0),
         open: AtomicBool::new(true),
         token: CancelToken::new(),
+        strand: Strand::new(proactor, 0),
     });
     let through = |rounds: usize, hold: bool| {
         shared.done.store(0, Ordering::SeqCst);
@@ -241,17 +291,20 @@ fn echo_allocates_nothing(proactor: &Proactor) {
 fn nothing_is_allocated(setup: Setup) {
     let proactor = setup.build();
     proactor.start().expect("threads");
-    let scenarios: [(&str, Scenario); 6] = [
+    let scenarios: [(&str, Scenario); 8] = [
         ("calls posted from outside", post_from_outside),
         ("calls posted from inside", post_from_inside),
         ("timers", timers),
         ("waits on one timer", waits),
         ("time limits", limits),
         ("tokens", tokens),
+        ("calls of a strand", strand_calls),
+        ("timers of a strand", strand_timers),
     ];
     for (name, scenario) in scenarios {
         measure(&proactor, setup.threads, name, scenario);
     }
+    strands_are_small(&proactor);
     echo_allocates_nothing(&proactor);
     until("the connections are closed", || {
         proactor.port().outstanding() == 1

@@ -303,12 +303,13 @@ fn tour_as_a_table_drives_what_was_asked_for_and_says_so() {
 
 // ---- the small ones, in the order of examples/README.md ----
 
-const SMALL: [&str; 5] = [
+const SMALL: [&str; 6] = [
     "timer",
     "daytime_client",
     "daytime_server",
     "echo_client",
     "timeouts",
+    "bank",
 ];
 
 #[test]
@@ -490,4 +491,29 @@ fn timeouts_shows_each_limit_pass() {
         assert!(line.ends_with(&format!("ms: {passed}")), "{line}");
         assert!(millis(line) >= 20 * number, "early: {line}");
     }
+}
+
+#[test]
+fn bank_keeps_all_money_whatever_the_strategy() {
+    for strategy in STRATEGIES {
+        let lines = lines_of("bank", &["5000", "--accounts", "7", "--strategy", strategy]);
+        assert!(
+            lines[0].starts_with("5000 transfers between 7 accounts: "),
+            "{lines:?}"
+        );
+        let numbers: Vec<u64> = lines[0]
+            .split(' ')
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        let [_, _, refused, moved] = numbers[..] else {
+            panic!("not the line to expect: {lines:?}");
+        };
+        assert!(0 < refused && refused < 4000 && moved > 5000, "{lines:?}");
+        let money: Vec<&str> = lines[1..]
+            .iter()
+            .filter_map(|line| line.split(' ').next_back())
+            .collect();
+        assert_eq!(money, ["700", "700"], "{lines:?}");
+    }
+    assert_refused("bank", &["--accounts", "1"], "--accounts");
 }
