@@ -3,7 +3,7 @@
 //! # Where to begin
 //!
 //! [`Proactor::builder`] builds; [`net`] and [`time`] initiate operations; [`Initiation`] completes them; [`dispatch`] has the
-//! strategies; [`CompletionPort`] is for those who bring threads of their own.
+//! strategies, and [`conformance`] checks one of your own; [`CompletionPort`] is for those who bring threads of their own.
 
 // The models leave parts of the house out, and where there is no epoll no foreign loop can be served.
 #![cfg_attr(
@@ -17,6 +17,7 @@ mod buf;
 mod builder;
 mod cell;
 mod completion;
+pub mod conformance;
 pub mod dispatch;
 mod error;
 mod group;

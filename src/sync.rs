@@ -13,6 +13,23 @@
 pub(crate) use std::sync::Mutex as PlainMutex;
 pub(crate) use std::sync::{Arc, OnceLock, Weak};
 
+/// Threads and channels that no model sees: for who watches a model, or a strategy, from outside.
+pub(crate) mod plain {
+    pub(crate) use std::sync::MutexGuard;
+    pub(crate) use std::sync::mpsc;
+    pub(crate) use std::thread;
+}
+
+/// What strategies take from the switch: see `conformance::sync`.
+pub(crate) mod switch {
+    #[cfg(proactor_loom)]
+    use loom::sync as seen;
+    #[cfg(not(proactor_loom))]
+    use std::sync as seen;
+
+    pub use seen::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic};
+}
+
 /// A number that nobody else in this process gets.
 pub(crate) fn fresh_id() -> u32 {
     use std::sync::atomic::{AtomicU32, Ordering};

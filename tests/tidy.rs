@@ -33,6 +33,7 @@ const FLOORS: &[&str] = &[
      blocking net time group strand fs signal future",
     "builder",
     "proactor model local_proactor",
+    "conformance",
 ];
 
 /// On this floor, entries may not import each other, unless one of them is within the other.
