@@ -98,12 +98,9 @@ fn custom_dispatcher_runs_the_highest_key_first_and_serves_everything_on_any_poo
 
 #[test]
 fn the_strategy_of_custom_dispatcher_has_under_sixty_lines() {
-    let source = root().join("examples/custom_dispatcher.rs");
-    let source = fs::read_to_string(source).expect("the example");
-    let (_, rest) = source
-        .split_once("// ---- the strategy ----\n")
-        .expect("its begin");
-    let (strategy, _) = rest.split_once("// ---- ").expect("its end");
+    let source = root().join("examples/custom_dispatcher/priority.rs");
+    let source = fs::read_to_string(source).expect("the strategy");
+    let (_head, strategy) = source.split_once("\n\n/// ").expect("its begin");
     assert!(strategy.contains("impl Dispatcher for "), "{strategy}");
     for method in ["fn attach(", "fn dispatch(", "fn next(", "fn is_empty("] {
         assert!(strategy.contains(method), "{method} stands elsewhere");

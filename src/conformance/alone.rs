@@ -276,10 +276,11 @@ fn nobody_starves(suite: &Suite) -> Result<(), Broken> {
 }
 
 fn starve(mut bench: Bench, flood: (From, u64), waits: (From, u64)) -> Result<(), Broken> {
+    bench.give(flood.0, flood.1)?;
+    let waiting = bench.give(waits.0, waits.1)?;
     for _ in 0..3 {
         bench.give(flood.0, flood.1)?;
     }
-    let waiting = bench.give(waits.0, waits.1)?;
     for _ in 0..PATIENCE_PICKS {
         if bench.pick(0)? == Some(waiting) {
             return Ok(());

@@ -21,8 +21,9 @@
 //!
 //! What a strategy claims beyond that is said to a [`Kit`]: an order, or that it starves what comes last.
 //!
-//! A strategy that waits where it may not is found by the clock ([`Kit::patience`]). The threads that it holds up, and under loom
-//! those that met the fault, stay until the process ends: a test process, not a server, is the place for the kit.
+//! A strategy that waits where it may not is found by the clock ([`Kit::patience`]); the threads that it holds up stay until the
+//! process ends. Under loom a broken promise ends the process at once, with the words on stderr and exit code 101: loom's threads cannot
+//! be unwound. So the place for the kit is a test.
 
 #[cfg(not(proactor_loom))]
 mod alone;
@@ -64,8 +65,8 @@ pub fn check<D: Dispatcher>(make: impl Fn() -> D + Send + Sync + 'static) {
 ///
 /// # Panics
 ///
-/// With the first promise that is broken, in words, and what was seen. Without `--cfg proactor_loom`, too, saying what to do: a run
-/// of no model at all must not pass for one.
+/// Without `--cfg proactor_loom`, saying what to do: a run of no model at all must not pass for one. A broken promise ends the process,
+/// with the promise in words and what was seen on stderr, and exit code 101.
 #[track_caller]
 pub fn loom_check<D: Dispatcher>(make: impl Fn() -> D + Send + Sync + 'static) {
     tell(Kit::new().loom_check(make));
@@ -162,7 +163,7 @@ impl Kit {
     ///
     /// # Errors
     ///
-    /// The first promise that is broken.
+    /// The first promise that is broken. Under `--cfg proactor_loom` that ends the process, as [`loom_check`] says.
     pub fn check<D: Dispatcher>(
         &self,
         make: impl Fn() -> D + Send + Sync + 'static,
@@ -174,7 +175,7 @@ impl Kit {
     ///
     /// # Errors
     ///
-    /// The first promise that is broken.
+    /// The promise that a model is about in which the strategy hangs, and loom does not see where. What loom sees ends the process.
     ///
     /// # Panics
     ///
@@ -183,11 +184,12 @@ impl Kit {
         &self,
         make: impl Fn() -> D + Send + Sync + 'static,
     ) -> Result<Report, Broken> {
-        assert!(
-            cfg!(proactor_loom),
-            "the models need loom, and this build has none: RUSTFLAGS=\"--cfg proactor_loom\" cargo test --lib \
-             --target-dir target/loom"
-        );
+        if !cfg!(proactor_loom) {
+            panic!(
+                "the models need loom, and this build has none: RUSTFLAGS=\"--cfg proactor_loom\" cargo test --release \
+                 --target-dir target/loom"
+            );
+        }
         self.check(make)
     }
 
@@ -195,9 +197,9 @@ impl Kit {
     fn run(&self, make: Make) -> Result<Report, Broken> {
         let mut report = Report::default();
         for model in models::ALL {
-            if self.wants(model.promise) {
+            if self.wants(model.0) {
                 let explored = models::explore(model, &make, self.patience)?;
-                report.add(model.promise, explored);
+                report.add(model.0, explored);
             }
         }
         Ok(report)

@@ -1,74 +1,48 @@
 //! The dispatch models, against any strategy: loom tries every interleaving of a few threads.
 //!
-//! They run over the port of the models, with its scripted kernel, and with the steps that `docs/dispatch-protocols.md` names. A model that
-//! fails does so by a panic, which under loom ends the process as it unwinds (what is dropped on the way asks loom again). So a model
-//! has a thread of its own, and the hook stops that thread where it panics, for ever, once it has told what it knows.
+//! They run over the port of the models, with its scripted kernel. A model that fails does so by a panic; what is then dropped on the
+//! way out asks loom again, which ends the process without a word. So the hook has the last word: it says which promise is broken, and
+//! ends the process itself.
 
-use std::cell::RefCell;
+use std::cell::Cell;
+use std::io::Write;
 use std::panic;
 use std::time::Duration;
 
 use super::Make;
 use super::bench::attached;
 use super::promise::{Broken, Promise};
-use super::watch::{Ended, on_a_thread, text};
+use super::watch::{Ended, Stage, on_a_thread, text};
 use crate::cell::Home;
 use crate::completion::{self, Completion};
 use crate::dispatch::{Dispatcher, Origin, Placed, Worker};
 use crate::error::BuildError;
 use crate::local::Local;
 use crate::model::{ModelPort, Witness, recycle, set_clock, spurious, ticks};
-use crate::sync::plain::{mpsc, thread as plain};
 use crate::sync::thread::{Builder, JoinHandle};
 use crate::sync::{Arc, Condvar, Mutex, OnceLock, PlainMutex};
 
-/// A model: what it is about, and what happens in each execution.
-pub(super) struct Model {
-    pub(super) promise: Promise,
-    body: fn(&Scene),
-}
+/// A model: what it is about, how many preemptions deep unless `LOOM_MAX_PREEMPTIONS` says otherwise, and what happens in each
+/// execution.
+pub(super) struct Model(pub(super) Promise, usize, fn(&Scene));
 
-pub(super) const ALL: [&Model; 7] = [
-    &Model {
-        promise: Promise::ExactlyOnce,
-        body: exactly_once,
-    },
-    &Model {
-        promise: Promise::Shared,
-        body: stolen,
-    },
-    &Model {
-        promise: Promise::HonestlyEmpty,
-        body: honestly_empty,
-    },
-    &Model {
-        promise: Promise::HandsOn,
-        body: hands_on,
-    },
-    &Model {
-        promise: Promise::Wakes,
-        body: wakes,
-    },
-    &Model {
-        promise: Promise::AnyThread,
-        body: stopped,
-    },
-    &Model {
-        promise: Promise::GivesUp,
-        body: gives_up,
-    },
+pub(super) const ALL: [&Model; 9] = [
+    &Model(Promise::Wakes, 2, wakes),
+    &Model(Promise::Wakes, 1, wakes_two),
+    &Model(Promise::ExactlyOnce, 2, posts_against_takes),
+    &Model(Promise::ExactlyOnce, 2, two_take),
+    &Model(Promise::Shared, 2, stolen),
+    &Model(Promise::HonestlyEmpty, 2, honestly_empty),
+    &Model(Promise::HandsOn, 2, hands_on),
+    &Model(Promise::AnyThread, 2, stopped),
+    &Model(Promise::GivesUp, 2, gives_up),
 ];
-
-/// How many preemptions deep, unless `LOOM_MAX_PREEMPTIONS` says otherwise.
-const PREEMPTIONS: usize = 2;
 
 // ---- how a model is run ----
 
-type Report = mpsc::Sender<Ended<usize>>;
-
 std::thread_local! {
-    /// Whom this thread tells how its model ended.
-    static REPORT: RefCell<Option<Report>> = const { RefCell::new(None) };
+    /// What this thread's model is about.
+    static PROMISE: Cell<Option<Promise>> = const { Cell::new(None) };
 }
 
 /// Explores `model` for as long as `patience` lasts; how far that went, in words.
@@ -77,63 +51,59 @@ pub(super) fn explore(
     make: &Make,
     patience: Duration,
 ) -> Result<String, Broken> {
-    stop_where_it_panics();
+    have_the_last_word();
     let mut loom = loom::model::Builder::new();
     loom.max_branches = loom.max_branches.max(20_000);
     loom.max_duration = Some(loom.max_duration.unwrap_or(patience));
-    let bound = *loom.preemption_bound.get_or_insert(PREEMPTIONS);
+    let Model(promise, bound, body) = *model;
+    let bound = *loom.preemption_bound.get_or_insert(bound);
     let began = std::time::Instant::now();
-    let scene = Scene::new(make);
-    let ended = on_a_thread(2 * patience, move |report| {
-        REPORT.set(Some(report.clone()));
-        let executions = Arc::new(PlainMutex::new(0));
-        let counted = Arc::clone(&executions);
+    let (make, stage) = (Arc::clone(make), Stage::default());
+    let executing = stage.clone();
+    let ended = on_a_thread(patience, &stage, move |report| {
+        PROMISE.set(Some(promise));
+        let scene = Scene::new(&make);
         loom.check(move || {
-            *lock(&counted) += 1;
+            executing.at("");
             spurious(0);
             ticks(0);
             recycle(false);
             set_clock(0);
-            (model.body)(&scene);
+            body(&scene);
         });
-        let count = *lock(&executions);
-        let _ = report.send(Ended::Returned(count));
+        let _ = report.send(Ended::Returned(()));
     });
     let took = began.elapsed();
-    let promise = model.promise;
     match ended {
-        Some(Ended::Returned(count)) => {
+        Some(Ended::Returned(())) => {
+            let count = stage.steps();
             let all = if took < patience { "all" } else { "the first" };
             let took = took.as_secs_f64();
             Ok(format!("{all} {count} executions at {bound} preemptions, {took:.1} s"))
         }
-        Some(Ended::Panicked(text)) => Err(promise.broken(format!("in a model of it: {text}"))),
+        Some(Ended::Panicked(text)) => Err(promise.broken(text)),
         None => Err(promise.broken(format!(
-            "in a model of it an execution hangs, and loom does not see where: after {:?} it was not over. Are the \
-             strategy's locks those of `proactor::conformance::sync`?",
-            2 * patience
+            "in a model of it an execution hangs, and loom does not see where: after {patience:?} it was not over. Are the \
+             strategy's locks those of `proactor::conformance::sync`?"
         ))),
     }
 }
 
-/// A thread that has a report to make makes it where it panics, and stays there: nothing of the model is unwound or dropped. The
-/// hook is never left again on that thread, so nobody can change the hook afterwards: it is for a process that ends with its tests.
-fn stop_where_it_panics() {
+/// A model that panics ends the process, with the promise that it is about, and what was seen, on stderr.
+fn have_the_last_word() {
     static HOOK: OnceLock<()> = OnceLock::new();
     HOOK.get_or_init(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
-            let Some(report) = REPORT.take() else {
+            let Some(promise) = PROMISE.get() else {
                 return before(panic);
             };
-            let text = match panic.location() {
-                Some(at) => format!("{} ({at})", text(panic.payload())),
-                None => text(panic.payload()).to_owned(),
-            };
-            let _ = report.send(Ended::Panicked(text));
-            loop {
-                plain::park();
-            }
+            let at = panic.location().map(|at| format!(" ({at})"));
+            let (said, at) = (text(panic.payload()), at.unwrap_or_default());
+            let broken = promise.broken(format!("in a model of it: {}{at}", said.trim_end()));
+            // Not by a macro, whose words a test harness would keep for the end of the test.
+            let _ = writeln!(std::io::stderr(), "\n{broken}");
+            std::process::exit(101);
         }));
     });
 }
@@ -153,12 +123,16 @@ struct Scene {
 }
 
 impl Scene {
+    /// Asks the strategy, in a model that it has to itself: its locks may be loom's.
     fn new(make: &Make) -> Self {
-        let takes = |workers: &usize| attached(make, *workers).is_some();
-        Self {
-            make: Arc::clone(make),
-            workers: [2, 1].into_iter().find(takes).unwrap_or(1),
-        }
+        let (asked, workers) = (Arc::clone(make), Arc::new(PlainMutex::new(1)));
+        let answered = Arc::clone(&workers);
+        loom::model(move || {
+            *lock(&answered) = if attached(&asked, 2).is_some() { 2 } else { 1 };
+        });
+        let workers = *lock(&workers);
+        let make = Arc::clone(make);
+        Self { make, workers }
     }
 
     fn port(&self, seats: usize) -> ModelPort {
@@ -168,10 +142,21 @@ impl Scene {
     fn port_of(&self, dispatcher: Box<dyn Dispatcher>, seats: usize) -> ModelPort {
         ModelPort::new(dispatcher, self.workers, seats, seats > 1, 0)
     }
+
+    /// The workers beside the main thread, at work.
+    fn others(&self, port: &ModelPort) -> Vec<JoinHandle<()>> {
+        let other = |_| {
+            let port = port.clone();
+            spawn(move || {
+                port.work();
+            })
+        };
+        (1..self.workers).map(other).collect()
+    }
 }
 
 /// A thread of the model.
-fn spawn<T: 'static>(body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
+fn spawn<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     Builder::new().spawn(body).expect("a model's thread")
 }
 
@@ -268,32 +253,40 @@ impl Dispatcher for Overheard {
 
 // ---- the models ----
 
-/// Two workers take from what one posts from outside and a handler posts from inside.
-fn exactly_once(scene: &Scene) {
+/// One posts while a worker takes, and its handler posts, too.
+fn posts_against_takes(scene: &Scene) {
     let port = scene.port(2);
-    let calls: [Once; 3] = Default::default();
+    port.enter();
+    let calls: [Once; 2] = Default::default();
     port.port.post({
-        let (port, first, second) = (port.clone(), calls[0].call(), calls[1].call());
-        move || {
-            port.port.post(first);
-            port.port.defer(second);
-        }
+        let (port, call) = (port.clone(), calls[0].call());
+        move || port.port.post(call)
     });
-    let others = (1..scene.workers).map(|_| {
+    let worker = {
         let port = port.clone();
         spawn(move || port.work())
+    };
+    port.port.post(calls[1].call());
+    port.cross_off();
+    join(worker);
+    calls[0].ended("run", "what a handler posted");
+    calls[1].ended("run", "what was posted from outside meanwhile");
+}
+
+/// Two workers take what two calls and their handlers make.
+fn two_take(scene: &Scene) {
+    let port = scene.port(2);
+    let calls: [Once; 2] = Default::default();
+    port.port.post({
+        let (port, call) = (port.clone(), calls[0].call());
+        move || port.port.defer(call)
     });
-    let others: Vec<_> = others.collect();
-    port.port.post(calls[2].call());
+    port.port.post(calls[1].call());
+    let others = scene.others(&port);
     port.work();
-    others.into_iter().for_each(|other| drop(join(other)));
-    for (call, what) in calls.iter().zip([
-        "what a handler posted",
-        "what a handler deferred",
-        "what was posted",
-    ]) {
-        call.ended("run", what);
-    }
+    others.into_iter().for_each(join);
+    calls[0].ended("run", "what a handler deferred");
+    calls[1].ended("run", "what was posted from outside");
 }
 
 /// A handler waits for what it posted, if the strategy said that another may take it.
@@ -390,20 +383,38 @@ fn hands_on(scene: &Scene) {
     calls[1].ended("run", "what the handler of a worker that left had deferred");
 }
 
-/// Workers are about to sleep: one sits, another parks. Of two calls that are posted the first one's handler waits for the second.
+/// A worker is about to sleep when a call is posted from outside.
 fn wakes(scene: &Scene) {
-    let port = scene.port(1);
+    let port = scene.port(2);
     port.enter();
-    let workers = (0..scene.workers).map(|_| {
+    let worker = {
         let port = port.clone();
         spawn(move || port.work())
-    });
-    let workers: Vec<_> = workers.collect();
+    };
     let done = Event::default();
-    if scene.workers > 1 {
+    port.port.post({
         let done = done.clone();
-        port.port.post(move || done.wait());
+        move || done.happen()
+    });
+    done.wait();
+    port.cross_off();
+    join(worker);
+}
+
+/// Two workers are about to sleep: one sits, the other parks. Of two calls that are posted the first one's handler waits for the
+/// second.
+fn wakes_two(scene: &Scene) {
+    if scene.workers < 2 {
+        return;
     }
+    let port = scene.port(1);
+    port.enter();
+    let workers = [port.clone(), port.clone()].map(|port| spawn(move || port.work()));
+    let done = Event::default();
+    port.port.post({
+        let done = done.clone();
+        move || done.wait()
+    });
     port.port.post({
         let port = port.clone();
         move || {
@@ -411,7 +422,9 @@ fn wakes(scene: &Scene) {
             port.cross_off();
         }
     });
-    workers.into_iter().for_each(|worker| drop(join(worker)));
+    workers.into_iter().for_each(|worker| {
+        join(worker);
+    });
 }
 
 /// A handler posts and stops; what it posted is run, by then or after the restart.
@@ -427,13 +440,9 @@ fn stopped(scene: &Scene) {
             port.port.stop();
         }
     });
-    let others = (1..scene.workers).map(|_| {
-        let port = port.clone();
-        spawn(move || port.work())
-    });
-    let others: Vec<_> = others.collect();
+    let others = scene.others(&port);
     port.work();
-    others.into_iter().for_each(|other| drop(join(other)));
+    others.into_iter().for_each(join);
     port.cross_off();
     port.restart();
     // Another thread than before.

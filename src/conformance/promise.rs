@@ -184,7 +184,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} promises are kept:", self.kept.len())?;
+        write!(f, "kept, as far as was looked:")?;
         for (promise, how) in &self.kept {
             write!(f, "\n  {promise} ({how})")?;
         }

@@ -10,14 +10,20 @@ use crate::sync::{Arc, PlainMutex};
 
 /// What a check is at: said if it never gets beyond that.
 #[derive(Clone, Default)]
-pub(super) struct Stage(Arc<PlainMutex<String>>);
+pub(super) struct Stage(Arc<PlainMutex<(u64, String)>>);
 
 impl Stage {
     pub(super) fn at(&self, what: impl Into<String>) {
-        *self.lock() = what.into();
+        let mut stage = self.lock();
+        *stage = (stage.0 + 1, what.into());
     }
 
-    fn lock(&self) -> MutexGuard<'_, String> {
+    /// How often it got on.
+    pub(super) fn steps(&self) -> u64 {
+        self.lock().0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (u64, String)> {
         self.0
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -37,7 +43,7 @@ pub(super) fn watched<T: Send + 'static>(
     stage: &Stage,
     body: impl FnOnce() -> Result<T, Broken> + Send + 'static,
 ) -> Result<T, Broken> {
-    let ended = on_a_thread(patience, move |report| {
+    let ended = on_a_thread(patience, stage, move |report| {
         let ended = match catch_unwind(AssertUnwindSafe(body)) {
             Ok(result) => Ended::Returned(result),
             Err(panic) => Ended::Panicked(text(&*panic).to_owned()),
@@ -48,18 +54,19 @@ pub(super) fn watched<T: Send + 'static>(
         Some(Ended::Returned(result)) => result,
         Some(Ended::Panicked(text)) => Err(Promise::Answers.broken(format!(
             "a panic, \"{text}\", while this was looked at: {promise} (at: {})",
-            stage.lock()
+            stage.lock().1
         ))),
         None => Err(promise.broken(format!(
             "it hangs: after {patience:?} it still waited for {}",
-            stage.lock()
+            stage.lock().1
         ))),
     }
 }
 
-/// Starts `body`, and waits for its report for as long as `patience` lasts.
+/// Starts `body`, and waits for its report, unless it gets no further for as long as `patience` lasts.
 pub(super) fn on_a_thread<T: Send + 'static>(
     patience: Duration,
+    stage: &Stage,
     body: impl FnOnce(mpsc::Sender<Ended<T>>) + Send + 'static,
 ) -> Option<Ended<T>> {
     let (report, reported) = mpsc::channel();
@@ -67,7 +74,13 @@ pub(super) fn on_a_thread<T: Send + 'static>(
     if let Err(error) = thread.spawn(move || body(report)) {
         return Some(Ended::Panicked(format!("no thread to look from: {error}")));
     }
-    reported.recv_timeout(patience).ok()
+    loop {
+        let before = stage.steps();
+        match reported.recv_timeout(patience) {
+            Err(mpsc::RecvTimeoutError::Timeout) if stage.steps() != before => {}
+            ended => return ended.ok(),
+        }
+    }
 }
 
 /// What a panic says.

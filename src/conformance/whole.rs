@@ -111,7 +111,7 @@ fn started(proactor: &Proactor, promise: Promise) -> Result<(), Broken> {
 
 fn together(suite: &Suite) -> Result<(), Broken> {
     const POSTERS: usize = 3;
-    const POSTS: u64 = 1000;
+    const POSTS: usize = 1000;
     let promise = Promise::Together;
     each(suite, promise, |proactor, _, here| {
         suite.stage.at(format!(
@@ -122,7 +122,7 @@ fn together(suite: &Suite) -> Result<(), Broken> {
         scope(|scope| {
             for _ in 0..POSTERS {
                 scope.spawn(|| {
-                    for key in 0..POSTS {
+                    for key in 0..POSTS as u64 {
                         let (port, tally) = (proactor.port().clone(), tally.clone());
                         proactor.post_keyed(key, move || {
                             port.post_keyed(key, tally.adding());
@@ -140,7 +140,7 @@ fn together(suite: &Suite) -> Result<(), Broken> {
                 report.cancelled
             )
         })?;
-        let (ran, all) = (tally.count(), POSTERS * POSTS as usize * 3);
+        let (ran, all) = (tally.count(), POSTERS * POSTS * 3);
         promise.holds(ran == all, || {
             format!(
                 "of {all} calls {ran} were run, and none is left: the others were dropped ({here})"
