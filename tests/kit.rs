@@ -61,7 +61,7 @@ fn breaks<D: Dispatcher>(
     // A strategy that hangs is found by this; the checks before it have the time, too.
     let kit = Kit::new()
         .first_come_first_served()
-        .patience(Duration::from_secs(15));
+        .patience(Duration::from_secs(10));
     let broken = kit.check(strategy).expect_err("a promise is broken");
     println!("{broken}");
     assert_eq!(broken.promise(), promise, "{broken}");

@@ -13,6 +13,7 @@ use crate::local::Local;
 /// waits, wakes, promotes, counts and stops. Two duties follow. What [`dispatch`](Self::dispatch) took, some
 /// [`next`](Self::next) must give back, exactly once; and [`is_empty`](Self::is_empty) must never say yes while a
 /// completion is held that was taken as [`Placed::Shared`] by a call that has returned. Then no wake-up is lost.
+/// [`conformance`](crate::conformance) checks these, and the rest of what a strategy promises.
 ///
 /// ```
 /// use proactor::dispatch::{Dispatcher, Injector, Origin, Placed, Worker};
@@ -47,7 +48,7 @@ use crate::local::Local;
 /// ```
 pub trait Dispatcher: Send + Sync + fmt::Debug + 'static {
     /// Called once, by the thread that builds, before anything else: `threads` is what the builder was told, `None` if
-    /// nothing. Returns how many workers there will be. May allocate.
+    /// nothing. Returns how many workers there will be: as many as it was told. May allocate.
     ///
     /// # Errors
     ///

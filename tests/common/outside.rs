@@ -60,11 +60,17 @@ impl Crate {
 
     /// Runs cargo in it, without the network: exit code, stdout, stderr.
     fn try_cargo(&self, command: &str) -> (Option<i32>, String, String) {
+        finish(&mut self.cargo_of("embed", &[command]), BUILD)
+    }
+
+    /// Cargo in it, without the network, and what it builds in a folder of that name.
+    fn cargo_of(&self, target: &str, command: &[&str]) -> Command {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
         cargo
             .current_dir(&self.0)
-            .args([command, "--offline", "--quiet"]);
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("embed");
+            .args(["--offline", "--quiet"])
+            .args(command);
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(target);
         cargo.env("CARGO_TARGET_DIR", target);
         for flags in [
             "RUSTFLAGS",
@@ -73,7 +79,17 @@ impl Crate {
         ] {
             cargo.env_remove(flags);
         }
-        finish(&mut cargo, BUILD)
+        cargo
+    }
+
+    /// Tests its library under loom; what is on stdout.
+    pub(crate) fn test_under_loom(&self) -> String {
+        let test = ["test", "--lib", "--", "--nocapture"];
+        let mut cargo = self.cargo_of("embed-loom", &test);
+        cargo.env("RUSTFLAGS", "--cfg proactor_loom");
+        let (code, stdout, stderr) = finish(&mut cargo, BUILD);
+        assert_eq!(code, Some(0), "under loom: {stdout}{stderr}");
+        stdout
     }
 
     /// Runs cargo in it, which succeeds; what is on its stdout.

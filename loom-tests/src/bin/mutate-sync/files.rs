@@ -18,12 +18,14 @@ pub(crate) struct SourceFile {
 
 /// The switch itself is the models' ground, and no part of a protocol.
 pub(crate) const SWITCH: &str = "src/sync.rs";
+/// So are the models of the conformance kit.
+const KIT: &str = "src/conformance/";
 
-/// Every file that the models compile, but for the switch, sorted.
+/// Every file that the models compile, but for the switch and the kit, sorted.
 pub(crate) fn sources(root: &Path) -> Result<Vec<SourceFile>, Fault> {
     let mut found = Vec::new();
     module(root, "src/lib.rs", "src", &mut found)?;
-    found.retain(|file| file.path != SWITCH);
+    found.retain(|file| file.path != SWITCH && !file.path.starts_with(KIT));
     found.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(found)
 }
