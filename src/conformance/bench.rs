@@ -136,7 +136,7 @@ impl Bench {
                 "it takes {workers} workers now, and then it does not"
             ))
         };
-        let home = Home::new(workers);
+        let home = Home::new(workers, None);
         Ok(Self {
             dispatcher: attached(make, workers).ok_or_else(refused)?,
             locals: (0..workers)
@@ -178,7 +178,7 @@ impl Bench {
             number,
             fates: Arc::clone(&self.fates),
         };
-        let call = completion::post(&self.home.0, key, move || tell.run());
+        let call = completion::post(&self.home.0, key, false, move || tell.run());
         let placed = self.dispatch(call, from)?;
         self.given.push(Given { from, key, placed });
         let fate = lock(&self.fates).of[number];

@@ -325,11 +325,11 @@ fn stolen(scene: &Scene) {
 
 /// One is held; a worker takes one, while somebody gives another and then looks whether there is any: one there is.
 fn honestly_empty(scene: &Scene) {
-    let home = Home::new(scene.workers);
+    let home = Home::new(scene.workers, None);
     let strategy = attached(&scene.make, scene.workers).expect("as many as before");
     let strategy: Arc<dyn Dispatcher> = Arc::from(strategy);
     let give = |strategy: &dyn Dispatcher, home: &Home| {
-        strategy.dispatch(completion::post(home, 0, || ()), Origin::Outside);
+        strategy.dispatch(completion::post(home, 0, false, || ()), Origin::Outside);
     };
     give(&*strategy, &home);
     let looker = {
