@@ -240,6 +240,7 @@ mod imp {
     use std::time::Instant;
 
     pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::model::Builder as Explorer;
     pub(crate) use loom::sync::atomic;
     pub(crate) use loom::thread::yield_now;
     pub(crate) use scoped::{scope, spawn_scoped};

@@ -20,7 +20,7 @@ use crate::error::BuildError;
 use crate::local::Local;
 use crate::model::{ModelPort, Witness, recycle, set_clock, spurious, ticks};
 use crate::sync::thread::{Builder, JoinHandle};
-use crate::sync::{Arc, Condvar, Mutex, OnceLock, PlainMutex};
+use crate::sync::{Arc, Condvar, Explorer, Mutex, OnceLock, PlainMutex};
 
 /// A model: what it is about, how many preemptions deep unless `LOOM_MAX_PREEMPTIONS` says otherwise, and what happens in each
 /// execution.
@@ -52,7 +52,7 @@ pub(super) fn explore(
     patience: Duration,
 ) -> Result<String, Broken> {
     have_the_last_word();
-    let mut loom = loom::model::Builder::new();
+    let mut loom = Explorer::new();
     loom.max_branches = loom.max_branches.max(20_000);
     loom.max_duration = Some(loom.max_duration.unwrap_or(patience));
     let Model(promise, bound, body) = *model;
@@ -127,7 +127,7 @@ impl Scene {
     fn new(make: &Make) -> Self {
         let (asked, workers) = (Arc::clone(make), Arc::new(PlainMutex::new(1)));
         let answered = Arc::clone(&workers);
-        loom::model(move || {
+        Explorer::new().check(move || {
             *lock(&answered) = if attached(&asked, 2).is_some() { 2 } else { 1 };
         });
         let workers = *lock(&workers);
