@@ -66,6 +66,8 @@ pub(crate) struct VTable {
     pub(crate) holds: bool,
     /// The line that a finished operation has to pass before it runs; told once (`operation::admit`).
     pub(crate) line: unsafe fn(Ptr) -> Option<NonNull<Line>>,
+    /// Whether it is run by whoever finishes it, at once: it runs nobody's handler.
+    pub(crate) at_once: bool,
 }
 
 /// How far an operation is. Low byte of `state`; the generation is its upper half.
@@ -525,6 +527,7 @@ static FREE: VTable = VTable {
     surplus: None,
     holds: false,
     line: |_| None,
+    at_once: false,
 };
 
 mod cache;

@@ -82,6 +82,12 @@ impl Completion {
         header(self.0).phase() != phase::DONE
     }
 
+    /// Whether whoever finishes it is to run it, at once.
+    #[inline]
+    pub(crate) fn is_at_once(&self) -> bool {
+        header(self.0).vtable().at_once
+    }
+
     /// Runs the handler on this thread; false if the operation turned out not to be finished yet and has
     /// gone back to the port, which completes it later.
     ///
@@ -286,6 +292,7 @@ const fn call_table<F: FnOnce() + Send + 'static>(counted: bool) -> VTable {
         surplus: None,
         holds: false,
         line: |_| None,
+        at_once: false,
     }
 }
 

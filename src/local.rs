@@ -13,6 +13,8 @@ use crate::sync::thread_pointer;
 #[derive(Debug)]
 pub(crate) struct Local {
     home: *const Home,
+    /// The worker that this thread was before.
+    outer: Cell<*const Local>,
     /// The home's number.
     pub(crate) port: u32,
     pub(crate) index: usize,
@@ -37,6 +39,7 @@ impl Local {
     pub(crate) fn new(home: &Home, index: usize, workers: usize) -> Self {
         Self {
             home,
+            outer: Cell::new(ptr::null()),
             port: home.id,
             index,
             workers,
@@ -57,7 +60,11 @@ impl Local {
                 CURRENT.with(|current| current.set(self.0));
             }
         }
-        let _leave = Leave(CURRENT.with(|current| current.replace(self)));
+        let outer = CURRENT.with(|current| current.replace(self));
+        let _leave = Leave(outer);
+        if !Self::chain(outer).any(|local| ptr::eq(local, self)) {
+            self.outer.set(outer);
+        }
         f()
     }
 
@@ -73,6 +80,19 @@ impl Local {
         let current = CURRENT.try_with(Cell::get).unwrap_or(ptr::null());
         // SAFETY: set by `enter` alone, which borrows the local for as long as it is current, on this very thread.
         f(unsafe { current.as_ref() })
+    }
+
+    /// The worker at `first`, and those that its thread was before.
+    fn chain<'a>(first: *const Self) -> impl Iterator<Item = &'a Self> {
+        // SAFETY: `enter` alone makes links, and borrows each local for as long as it is one, on this very thread.
+        let link = |local: *const Self| unsafe { local.as_ref() };
+        std::iter::successors(link(first), move |local| link(local.outer.get()))
+    }
+
+    /// As [`with`](Self::with), also if this thread has become the worker of another port since, further up on its stack.
+    pub(crate) fn with_any<R>(home: &Home, f: impl FnOnce(Option<&Local>) -> R) -> R {
+        let current = CURRENT.try_with(Cell::get).unwrap_or(ptr::null());
+        f(Self::chain(current).find(|local| ptr::eq(local.home, home)))
     }
 
     /// Runs `f` with the worker that this thread is for `home`, if it is one.
@@ -154,7 +174,6 @@ impl Held {
 }
 
 /// Whether this thread runs a handler of a strand: such a thread must not run others meanwhile.
-#[allow(dead_code)] // for whoever waits for an output
 pub(crate) fn strands_held() -> bool {
     Held::depth() > 0
 }

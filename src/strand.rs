@@ -11,9 +11,11 @@ use std::ptr::NonNull;
 
 use crate::completion;
 use crate::error::Full;
+use crate::initiation::wait::is_stuck;
 use crate::initiation::{Initiation, Unbound};
 use crate::local::{Held, Local};
 use crate::operation::{Handler, Operation, OperationKey};
+use crate::port::compose::Completer;
 use crate::port::{CompletionPort, Inner, Route, WeakPort};
 use crate::queue::Line;
 use crate::sync::{Arc, Weak, mutant};
@@ -438,6 +440,30 @@ impl<O: Operation> Initiation<O> {
 }
 
 impl<O: Operation, T: Send + 'static> Initiation<O, On<T>> {
+    /// As [`wait`](Initiation::wait) of one that is not bound, and then until the strand's turn has come: what was posted to the strand
+    /// before has run. Inside a handler of the same strand, or of another where nobody else is at work, that could never be, and the
+    /// *result* is [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock), at once.
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    pub fn wait(self) -> O::Output {
+        let (initiation, On(strand)) = self.bind(Unbound);
+        let port = strand.port();
+        if strand.is_current() || port.as_ref().is_some_and(|port| is_stuck(&port.0)) {
+            return initiation.refuse();
+        }
+        let output = initiation.wait();
+        if let Some(port) = port {
+            let turn = port.compose(move |completer: Completer<()>| {
+                strand.follow(move |_| completer.complete(Ok(())));
+            });
+            // Abandoned, if the proactor was dropped: then there are no turns.
+            let _ = turn.wait();
+        }
+        output
+    }
+
     /// Begins the operation, as [`then`](Initiation::then) of one that is not bound; `handler` gets the strand's state, too.
     pub fn then<H: FnOnce(&mut T, O::Output) + Send + 'static>(self, handler: H) -> OperationKey {
         let (initiation, On(strand)) = self.bind(Unbound);

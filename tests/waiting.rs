@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::{SOON, Setup, everywhere, pair, until};
 use proactor::net::TcpStream;
-use proactor::{Completer, CompletionPort, ErrorKind, WAIT_DEPTH};
+use proactor::{Completer, CompletionPort, ErrorKind, Strand, WAIT_DEPTH};
 
 #[test]
 fn outside_it_drives_a_proactor_that_nobody_runs() {
@@ -292,5 +292,165 @@ fn whatever_is_waited_for_has_an_output_when_the_proactor_is_dropped() {
         drop(proactor);
         end.send(()).unwrap();
         assert_eq!(waiter.join().unwrap().unwrap(), 42);
+    });
+}
+/// Inside a strand: one read, one timer and one call that blocks are waited for; no handler runs meanwhile on that thread.
+fn inside_a_strand(setup: Setup) {
+    let proactor = setup.build();
+    let (stream, mut client) = pair(&proactor);
+    let strand = Strand::new(&proactor, Vec::new());
+    let (port, here) = (proactor.port().clone(), Arc::new(AtomicUsize::new(0)));
+    let ran_elsewhere = Arc::clone(&here);
+    strand.post(move |log| {
+        let me = thread::current().id();
+        for _ in 0..10 {
+            let here = Arc::clone(&here);
+            port.post(move || {
+                let nested = thread::current().id() == me;
+                here.fetch_add(usize::from(nested), Ordering::Relaxed);
+            });
+        }
+        client.write_all(b"bytes").unwrap();
+        let (result, buf) = stream.read_exact([0; 5]).wait();
+        assert_eq!((result.unwrap(), &buf), (5, b"bytes"));
+        port.sleep(Duration::from_millis(3)).wait().unwrap();
+        assert_eq!(port.blocking(|| 7).wait().unwrap(), 7);
+        let late = stream.read([0; 5]).timeout(Duration::from_millis(3)).wait();
+        assert!(late.0.unwrap_err().is_timeout());
+        let writer = thread::spawn(move || client.write_all(b"later").map(|()| client));
+        let (result, buf) = stream.read_exact([0; 5]).wait();
+        assert_eq!((result.unwrap(), &buf), (5, b"later"));
+        drop(writer.join().unwrap().unwrap());
+        assert_eq!(
+            here.load(Ordering::Relaxed),
+            0,
+            "another handler ran within the strand"
+        );
+        log.push("first");
+    });
+    strand.post(|log| log.push("second"));
+    assert_eq!(proactor.run(), 12);
+    assert_eq!(strand.try_into_inner().unwrap(), ["first", "second"]);
+    drop(ran_elsewhere);
+}
+
+#[test]
+fn inside_a_strand_it_gives_the_output_and_runs_no_handler() {
+    everywhere(inside_a_strand);
+}
+
+/// Whoever waits within a strand takes wake-ups that are meant for those who run handlers: it must pass them on.
+#[test]
+fn posts_are_run_by_others_while_all_but_one_wait_within_strands() {
+    for setup in common::setups(&[2, 4]) {
+        if setup.threads == 1 {
+            continue;
+        }
+        common::within(&setup.to_string(), move || {
+            let proactor = setup.build();
+            proactor.start().unwrap();
+            let mut waiting = Vec::new();
+            let over = Arc::new(AtomicUsize::new(0));
+            for _ in 1..setup.threads {
+                let strand = Strand::new(&proactor, pair(&proactor));
+                let over = Arc::clone(&over);
+                let (client, clients) = mpsc::channel();
+                strand.post(move |(stream, peer)| {
+                    client.send(peer.try_clone().unwrap()).unwrap();
+                    assert_eq!(stream.read([0; 1]).wait().0.unwrap(), 1);
+                    over.fetch_add(1, Ordering::Relaxed);
+                });
+                waiting.push((strand, clients.recv().unwrap()));
+            }
+            for _ in 0..200 {
+                let (done, came) = mpsc::channel();
+                proactor.post(move || done.send(()).unwrap());
+                came.recv_timeout(SOON)
+                    .expect("the one that is left runs it");
+            }
+            assert_eq!(over.load(Ordering::Relaxed), 0);
+            for (_, client) in &mut waiting {
+                client.write_all(&[1]).unwrap();
+            }
+            until("all are over", || {
+                over.load(Ordering::Relaxed) == setup.threads - 1
+            });
+            assert_eq!(proactor.shutdown(Instant::now() + SOON).left, 0);
+        });
+    }
+}
+
+fn composed(port: &CompletionPort) -> proactor::Initiation<proactor::Composed<()>> {
+    let nap = port.sleep(Duration::from_millis(1));
+    port.compose(|completer: Completer<()>| {
+        nap.then(move |result| completer.complete(result));
+    })
+}
+
+/// Where no other thread could run what it waits for, or its strand is held on this thread.
+#[test]
+fn what_could_never_be_is_refused_and_the_buffer_comes_back() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        let (stream, mut client) = pair(&proactor);
+        let strand = Strand::new(&proactor, 0);
+        let other = Strand::new(&proactor, ());
+        let (port, same) = (proactor.port().clone(), strand.clone());
+        let alone = Arc::new(AtomicBool::new(false));
+        let was_alone = Arc::clone(&alone);
+        client.write_all(b"data").unwrap();
+        strand.post(move |count| {
+            let (result, buf) = stream.read([9; 4]).on(&same).wait();
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::WouldDeadlock);
+            assert_eq!(buf, [9; 4]);
+            match composed(&port).wait() {
+                Ok(()) => stream.read(buf).on(&other).wait().0.map(drop).unwrap(),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::WouldDeadlock);
+                    let (result, buf) = stream.read(buf).on(&other).wait();
+                    assert_eq!(result.unwrap_err().kind(), ErrorKind::WouldDeadlock);
+                    assert_eq!(stream.read(buf).wait().0.unwrap(), 4);
+                    was_alone.store(true, Ordering::Relaxed);
+                }
+            }
+            *count += 1;
+        });
+        proactor.run();
+        assert_eq!(alone.load(Ordering::Relaxed), setup.threads == 1);
+        assert_eq!(strand.try_into_inner().unwrap(), 1);
+    });
+}
+
+/// Bound to a strand that others hold, it waits for its turn.
+#[test]
+fn bound_to_a_strand_it_comes_after_what_was_posted_to_it() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        let strand = Strand::new(&proactor, 0);
+        for _ in 0..100 {
+            strand.post(|count| *count += 1);
+        }
+        proactor
+            .sleep(Duration::from_millis(1))
+            .on(&strand)
+            .wait()
+            .unwrap();
+        let count = strand.try_into_inner();
+        assert_eq!(count.unwrap_or_else(|_| panic!("the last handle")), 100);
+    });
+}
+
+/// A handler of one proactor, run within a handler of another, waits for an operation of that other, which has no other thread.
+#[test]
+fn further_up_on_the_stack_it_finds_its_place_again() {
+    everywhere(|setup| {
+        let (outer, inner) = (setup.build(), Arc::new(setup.build()));
+        let (port, nested) = (outer.port().clone(), Arc::clone(&inner));
+        outer.post(move || {
+            let port = port.clone();
+            nested.post(move || port.sleep(Duration::from_millis(1)).wait().unwrap());
+            nested.run_one();
+        });
+        assert!(outer.run_one() == 1);
     });
 }

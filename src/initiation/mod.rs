@@ -2,7 +2,7 @@
 
 mod compose;
 mod future;
-mod wait;
+pub(crate) mod wait;
 
 pub use future::InitiationFuture;
 

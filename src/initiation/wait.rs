@@ -1,8 +1,9 @@
 //! Waiting for an output: this thread works for the port meanwhile, or waits for those who do.
 
 use super::{Initiation, WAIT_DEPTH};
-use crate::local::Local;
-use crate::operation::{self, Operation, code};
+use crate::id::Kind;
+use crate::local::{Local, strands_held};
+use crate::operation::{self, Operation, Waited, code};
 use crate::port::Inner;
 use crate::port::worker::{Bounds, Ran};
 use crate::sync::{Arc, Mutex, Weak, mutant};
@@ -56,8 +57,14 @@ impl<O: Operation> Initiation<O> {
     /// Outside of handlers this thread works for the proactor meanwhile, if it has a place for it; so it needs nobody
     /// else to run it. Inside a handler it first leaves what its worker has lying to the others, and then runs other
     /// handlers nested, up to [`WAIT_DEPTH`] deep; beyond that the *result* is
-    /// [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock), at once, and the buffers come back. If the proactor is dropped
-    /// meanwhile the operation ends as cancelled, or as closed if it had not begun, and the buffers come back, too.
+    /// [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock), at once, and the buffers come back.
+    ///
+    /// Inside a handler of a [`Strand`](crate::Strand) it runs no other handler, since that could be the strand's: it waits for
+    /// events in place of those who could, and leaves what comes to them. Then a composed operation, which is made of handlers,
+    /// needs another thread at work; where there is none the result is `WouldDeadlock`, too.
+    ///
+    /// If the proactor is dropped meanwhile the operation ends as cancelled, or as closed if it had not begun, and the buffers come
+    /// back, too.
     ///
     /// # Panics
     ///
@@ -67,22 +74,29 @@ impl<O: Operation> Initiation<O> {
     pub fn wait(self) -> O::Output {
         let port = self.port();
         let inner = &*port.0;
-        let depth = Local::with(&inner.home, |local| {
+        let depth = Local::with_any(&inner.home, |local| {
             local.map_or(0, |local| local.depth.get())
         });
-        if depth >= WAIT_DEPTH {
-            return self
-                .op
-                .finish(operation::decode(code::WOULD_DEADLOCK, O::KIND));
+        if depth >= WAIT_DEPTH || (O::KIND == Kind::Composed && is_stuck(inner)) {
+            return self.refuse();
         }
+        let in_strand = strands_held();
         let slot = Arc::new(Slot {
             filled: Mutex::new(Filled::NotYet),
             inner: Arc::downgrade(&port.0),
         });
         let filler = Filler(Arc::clone(&slot));
-        self.begin::<true, _>(move |output| filler.fill(Filled::Output(output)), false);
+        let fill = move |output| filler.fill(Filled::Output(output));
+        if in_strand {
+            self.begin_in(|home, object, key, op| {
+                operation::place_body(home, object, key, Waited { op, fill }, false)
+            });
+        } else {
+            self.begin::<true, _>(fill, false);
+        }
         let open = || matches!(*slot.filled.lock(), Filled::NotYet);
-        drive(inner, &open);
+        let _leading = in_strand.then(|| inner.pool.lead_only());
+        drive(inner, &open, in_strand);
         let filled = std::mem::replace(&mut *slot.filled.lock(), Filled::Dropped);
         match filled {
             Filled::Output(output) => output,
@@ -93,15 +107,30 @@ impl<O: Operation> Initiation<O> {
     }
 }
 
+impl<O: Operation, C> Initiation<O, C> {
+    /// Ends it without having begun it, since to wait for it here could never end.
+    pub(crate) fn refuse(self) -> O::Output {
+        self.op
+            .finish(operation::decode(code::WOULD_DEADLOCK, O::KIND))
+    }
+}
+
+/// Whether this thread, within a strand, would wait in vain for a handler of the port: it runs none, and nobody else is at work.
+pub(crate) fn is_stuck(inner: &Inner) -> bool {
+    let here = Local::with_any(&inner.home, |local| local.is_some());
+    strands_held() && !inner.pool.has_others(here)
+}
+
 /// Works for the port, or waits for those who do, while `open`.
-fn drive(inner: &Inner, open: &dyn Fn() -> bool) {
+fn drive(inner: &Inner, open: &dyn Fn() -> bool, lead_only: bool) {
     let bounds = Bounds {
         until: Some(open),
+        lead_only: lead_only && !mutant("strand-waits-as-others"),
         ..Bounds::FOREVER
     };
     while open() {
         // Also at the end: whoever leaves drops what is left, and that fills the slot.
-        let nested = Local::with(&inner.home, |local| {
+        let nested = Local::with_any(&inner.home, |local| {
             local.map(|local| inner.help(local, bounds))
         });
         let ran = match nested {

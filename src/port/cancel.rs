@@ -59,15 +59,6 @@ impl Inner {
         }
     }
 
-    /// Whether the operation's result is open.
-    pub(crate) fn is_open(&self, key: OperationKey) -> bool {
-        key.resolve(&self.home).is_some_and(|(cell, generation)| {
-            let open = [phase::PENDING, phase::CANCEL, phase::TIMEOUT];
-            open.into_iter()
-                .any(|phase| header(cell).is(generation, phase))
-        })
-    }
-
     /// Expires timers and limits; finished timers go to `due`.
     pub(crate) fn fire_timers(&self, due: &List) {
         let expired = self.timers.fire(&*self.backend, due);

@@ -324,6 +324,9 @@ impl Inner {
 
     /// Gives a completion to the strategy, as coming from this thread, and wakes somebody if that is needed.
     pub(crate) fn hand(&self, completion: Completion, route: Route) {
+        let Some(completion) = self.deliver(completion) else {
+            return;
+        };
         let placed = Local::with(&self.home, |local| {
             let origin = match (local, route) {
                 (None, _) | (_, Route::Outside) => Origin::Outside,

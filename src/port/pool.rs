@@ -6,7 +6,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, thread};
 
 /// What a panic in a handler leads to. In every case no other handler is lost, and no count, seat or lock stays held.
@@ -123,6 +123,8 @@ pub(crate) struct Pool {
     changed: Condvar,
     /// See `stay_alone`.
     alone: AtomicBool,
+    /// How many workers wait within a strand, and run no handlers.
+    leading: AtomicUsize,
     /// Whether background threads are to end.
     ending: AtomicBool,
 }
@@ -144,6 +146,7 @@ impl Pool {
             places: Mutex::new(Places { free }),
             changed: Condvar::new(),
             alone: AtomicBool::new(false),
+            leading: AtomicUsize::new(0),
             ending: AtomicBool::new(false),
         }
     }
@@ -240,6 +243,23 @@ impl Pool {
     /// that may have been for that other.
     pub(crate) fn somebody_is_alone(&self) -> bool {
         self.alone.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody is at work who runs handlers, beside the calling thread, which is a worker `here` or not. A snapshot.
+    pub(crate) fn has_others(&self, here: bool) -> bool {
+        self.busy() > usize::from(here) + self.leading.load(Ordering::Relaxed)
+    }
+
+    /// The calling worker runs no handlers, until what comes back is dropped.
+    pub(crate) fn lead_only(&self) -> impl Drop + use<'_> {
+        struct Leading<'a>(&'a AtomicUsize);
+        impl Drop for Leading<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.leading.fetch_add(1, Ordering::Relaxed);
+        Leading(&self.leading)
     }
 
     /// How many workers are at work.

@@ -71,6 +71,7 @@ static LIMIT: VTable = VTable {
     surplus: None,
     holds: false,
     line: |_| None,
+    at_once: false,
 };
 
 /// The instant that is `duration` away, or about a century if that is beyond the clock.

@@ -190,7 +190,7 @@ impl CancelToken {
 impl Watched {
     fn add(&mut self, inner: &Inner, key: OperationKey) {
         if self.keys.len() >= self.most {
-            self.keys.retain(|&key| inner.is_open(key));
+            self.keys.retain(|key| key.is_open(&inner.home));
             self.most = (2 * self.keys.len()).max(FEW);
             // Room for all that may come before the next sweep, so that growth has an end.
             self.keys.reserve(self.most - self.keys.len());
@@ -203,7 +203,7 @@ impl Watched {
         let Some(inner) = self.port.upgrade() else {
             return false;
         };
-        self.keys.retain(|&key| inner.is_open(key));
+        self.keys.retain(|key| key.is_open(&inner.home));
         !self.keys.is_empty()
     }
 

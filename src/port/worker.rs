@@ -29,6 +29,8 @@ pub(crate) struct Bounds<'a> {
     pub(crate) deadline: Option<Instant>,
     /// Goes on only while this says so.
     pub(crate) until: Option<&'a dyn Fn() -> bool>,
+    /// Runs no handler, but waits for events, attempts, and leaves what comes to others.
+    pub(crate) lead_only: bool,
 }
 
 impl Bounds<'_> {
@@ -37,6 +39,7 @@ impl Bounds<'_> {
         wait: true,
         deadline: None,
         until: None,
+        lead_only: false,
     };
 }
 
@@ -86,13 +89,37 @@ impl Inner {
     pub(crate) fn help(&self, local: &Local, bounds: Bounds<'_>) -> Ran {
         // What the handler finished so far must not wait for the handler.
         self.share(local);
-        self.shift(local, bounds)
+        local.enter(|| self.shift(local, bounds))
     }
 
     /// Gives to the strategy, for whoever comes, what only this worker sees.
     pub(crate) fn share(&self, local: &Local) {
         for left in local.turn.take_all().chain(local.kept.take_all()) {
             self.hand(left, Route::Outside);
+        }
+    }
+
+    /// Runs what a thread waits for that may not run handlers itself, whoever finishes it: there may be nobody else. Gives back
+    /// anything else. Never within a lock.
+    #[inline]
+    pub(crate) fn deliver(&self, completion: Completion) -> Option<Completion> {
+        if !completion.is_at_once() || mutant("strand-output-is-queued") {
+            return Some(completion);
+        }
+        self.deliver_now(completion);
+        None
+    }
+
+    #[cold]
+    fn deliver_now(&self, completion: Completion) {
+        let done = if completion.is_due() {
+            self.attempt(completion.into_ptr())
+        } else {
+            Some(completion)
+        };
+        if let Some(done) = done {
+            // A buffer of the user's that panics as the output is made: whoever waits for it is told.
+            let _ = catch_unwind(AssertUnwindSafe(|| done.run_finished()));
         }
     }
 
@@ -126,6 +153,10 @@ impl Shift<'_> {
         while self.ran.handlers < bounds.limit && self.ran.panic.is_none() {
             if self.inner.is_stopped() || bounds.until.is_some_and(|go_on| !go_on()) {
                 break;
+            }
+            if bounds.lead_only {
+                self.lead(bounds);
+                continue;
             }
             match self.pick() {
                 Some(completion) => {
@@ -304,20 +335,51 @@ impl Shift<'_> {
         }
         if self.inner.is_restless(index) {
             self.rise(false);
-            return Idle::LookAgain;
+        } else {
+            self.sit_through(bounds);
         }
+        Idle::LookAgain
+    }
+
+    /// Waits on the seat that this worker has; longer, if it is the only one and waits for an output.
+    fn sit_through(&mut self, bounds: Bounds<'_>) {
         if let Some(go_on) = bounds.until {
             self.alone = self.inner.pool.stay_alone();
             // Another may have delivered the output and left, between our last look and being alone.
             if self.alone && !go_on() {
                 self.alone = false;
                 self.inner.pool.end_alone();
-                self.rise(false);
-                return Idle::LookAgain;
+                return self.rise(false);
             }
         }
         self.wait(self.nap(bounds));
-        Idle::LookAgain
+    }
+
+    /// Waits where events come in, or for those who do, and leaves all work to others: within a strand no other handler may run. What it
+    /// is told of, it tells the next.
+    fn lead(&mut self, bounds: Bounds<'_>) {
+        // It is not runnable as it waits.
+        if self.inner.permits.give_back_of(self.local) {
+            self.inner.wake_for_rest();
+        }
+        if !mutant("strand-keeps-its-search") {
+            let told = self.searching;
+            self.found();
+            if told {
+                yield_now(); // Or this one, sitting again at once, hears it once more.
+            }
+        }
+        self.inner.share(self.local);
+        if self.inner.sleep.sit(Some(self.local.index)) {
+            if self.inner.is_stopped() {
+                self.rise(false);
+            } else {
+                self.sit_through(bounds);
+            }
+        } else if let Some(tick) = self.nap(bounds) {
+            let over = || bounds.until.is_some_and(|go_on| !go_on());
+            self.inner.pool.await_change_until(tick, over);
+        }
     }
 
     /// Looks for work for a while before sleeping, if the builder was told to. True if there is some.
@@ -392,7 +454,12 @@ impl Shift<'_> {
         let worker = Worker::new(self.local);
         let mut first = true;
         let mut shared = false;
+        let at_once = List::new();
         for completion in due {
+            if completion.is_at_once() {
+                at_once.push_back(completion);
+                continue;
+            }
             let placed = if mutant("batch-kept-private") {
                 worker.run_in_turn(completion)
             } else {
@@ -405,6 +472,9 @@ impl Shift<'_> {
         }
         if shared {
             self.inner.wake_one();
+        }
+        for completion in at_once {
+            self.inner.hand(completion, Route::Outside);
         }
     }
 

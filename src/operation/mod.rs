@@ -6,9 +6,10 @@
 //! does the system call itself; a completion backend hands the request to the kernel; a model plays both.
 #![allow(unsafe_code)] // erased cells
 
+mod key;
+
 use std::alloc::Layout;
 use std::cell::Cell;
-use std::fmt;
 use std::mem::offset_of;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -21,6 +22,7 @@ use crate::id::{Kind, ObjectId};
 use crate::local::Local;
 use crate::queue::Line;
 use crate::sync::mutant;
+pub use key::OperationKey;
 
 /// What an operation wants from the backend. The addresses are good for as long as the backend has the cell.
 #[derive(Debug)]
@@ -235,6 +237,8 @@ pub(crate) trait Body: Send + 'static {
     type Op: Operation;
     /// Whether the operation's direction stays held beyond its end: whoever gets the body lets it go.
     const HOLDS: bool = false;
+    /// Whether whoever finishes the operation is to run it, at once, since it calls no handler.
+    const AT_ONCE: bool = false;
     fn op(&mut self) -> &mut Self::Op;
     /// See [`Handler::line`].
     fn line(&mut self) -> Option<NonNull<Line>> {
@@ -289,9 +293,30 @@ where
     }
 }
 
+/// An operation that a thread waits for that may not run handlers: `fill` only leaves the output where that thread finds it.
+pub(crate) struct Waited<O, F> {
+    pub(crate) op: O,
+    pub(crate) fill: F,
+}
+
+impl<O: Operation, F: FnOnce(O::Output) + Send + 'static> Body for Waited<O, F> {
+    type Op = O;
+    const AT_ONCE: bool = true;
+    fn op(&mut self) -> &mut O {
+        &mut self.op
+    }
+    fn run(self, result: Result<usize, Error>) {
+        (self.fill)(self.op.finish(result));
+    }
+    fn discard(self, result: Result<usize, Error>) {
+        self.run(result);
+    }
+}
+
 impl<B: Body> Body for Box<B> {
     type Op = B::Op;
     const HOLDS: bool = B::HOLDS;
+    const AT_ONCE: bool = B::AT_ONCE;
     fn op(&mut self) -> &mut B::Op {
         (**self).op()
     }
@@ -381,6 +406,7 @@ const fn table<S: Body>(counted: bool) -> VTable {
         },
         holds: S::HOLDS,
         line: line::<S>,
+        at_once: S::AT_ONCE,
     }
 }
 
@@ -527,51 +553,5 @@ pub(crate) fn cancelled(phase: u64) -> Option<i64> {
         phase::CANCEL => Some(code::CANCELLED),
         phase::TIMEOUT => Some(code::TIMED_OUT),
         _ => None,
-    }
-}
-
-/// One operation that was initiated: what [`CompletionPort::cancel`](crate::CompletionPort::cancel) takes. Two words,
-/// `Copy`; it goes stale by itself when the operation is over.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct OperationKey {
-    cell: NonNull<()>,
-    generation: u32,
-    port: u32,
-}
-
-// SAFETY: a key is a name; the port that it belongs to checks it before it follows the pointer.
-unsafe impl Send for OperationKey {}
-// SAFETY: as above.
-unsafe impl Sync for OperationKey {}
-
-impl OperationKey {
-    pub(crate) fn of(cell: Ptr, home: &Home) -> Self {
-        Self {
-            cell: cell.cast(),
-            generation: header(cell).generation(),
-            port: home.id,
-        }
-    }
-
-    /// The cell and the generation, if the key is of `home`; the cell's header may be looked at while `home` lives.
-    pub(crate) fn resolve(self, home: &Home) -> Option<(Ptr, u32)> {
-        (self.port == home.id).then_some((self.cell.cast(), self.generation))
-    }
-
-    /// Whether its result is open and nobody has asked it to end, as far as can be seen from here.
-    pub(crate) fn is_open(self, home: &Home) -> bool {
-        let cell = self.resolve(home);
-        cell.is_some_and(|(cell, generation)| header(cell).is(generation, phase::PENDING))
-    }
-}
-
-impl fmt::Debug for OperationKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "OperationKey({:x}.{})",
-            self.cell.as_ptr().addr(),
-            self.generation
-        )
     }
 }
