@@ -261,6 +261,10 @@ impl ModelPort {
     }
 
     /// Works as one of the port's workers until no work is outstanding or it is stopped; how many handlers ran.
+    ///
+    /// # Panics
+    ///
+    /// With a handler's panic, unless that says that it is "on purpose"; so do the other two.
     pub fn work(&self) -> usize {
         self.work_within(Bounds::FOREVER)
     }
@@ -283,10 +287,18 @@ impl ModelPort {
 
     fn work_within(&self, bounds: Bounds<'_>) -> usize {
         let inner = &*self.port.0;
-        match inner.pool.claim() {
-            Some(place) => inner.work(&place, bounds).handlers,
-            None => 0,
+        let Some(place) = inner.pool.claim() else {
+            return 0;
+        };
+        let ran = inner.work(&place, bounds);
+        // A handler's assertion is the model's.
+        let panic = ran
+            .panic
+            .filter(|panic| panic.downcast_ref() != Some(&"on purpose"));
+        if let Some(panic) = panic {
+            std::panic::resume_unwind(panic);
         }
+        ran.handlers
     }
 
     /// Makes the queues of calls for one worker now: loom does not see what orders their making before their use.

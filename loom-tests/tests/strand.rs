@@ -153,7 +153,7 @@ fn panic_against_the_next(seen: &Seen) {
     let strand = strand(&port);
     strand.post(|state| {
         state.come(0);
-        std::panic::resume_unwind(Box::new("as the model wants"));
+        std::panic::resume_unwind(Box::new("on purpose"));
     });
     let other = workers(&port, 1);
     strand.post(|state| state.come(1));
