@@ -188,6 +188,35 @@ fn a_thread_of_the_lane_ends_with_the_port() {
     );
 }
 
+/// A port goes when two threads are idle, or about to be.
+fn drop_against_two(seen: &Seen) {
+    let port = ModelPort::with_lane(2);
+    let (first, _) = noting(&port);
+    let (second, _) = noting(&port);
+    first.wait();
+    second.wait();
+    serve(&port, 2);
+    drop(port);
+    seen.saw("gone");
+}
+
+#[test]
+fn all_threads_of_the_lane_end_with_the_port() {
+    model(
+        "all_threads_of_the_lane_end_with_the_port",
+        &["gone"],
+        drop_against_two,
+    );
+}
+
+#[test]
+fn mutant_none_of_two_is_told_that_the_port_goes() {
+    kills(
+        "lane-close-tells-nobody",
+        "all_threads_of_the_lane_end_with_the_port",
+    );
+}
+
 #[test]
 fn mutant_nobody_is_told_that_the_port_goes() {
     kills(
