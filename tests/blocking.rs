@@ -3,11 +3,14 @@
 
 mod common;
 
+use std::future::{Future, IntoFuture};
 use std::num::NonZeroUsize;
 use std::panic::panic_any;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Barrier};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -72,6 +75,30 @@ fn a_handler_may_wait_for_a_call() {
         });
         proactor.run();
         assert_eq!(soon(&told), 2);
+    });
+}
+
+#[test]
+fn a_future_of_a_call_is_its_output_and_dropped_cancels_it() {
+    everywhere_once(|setup| {
+        let proactor = lane(setup, 1);
+        proactor.start().expect("threads");
+        let one = pollster::block_on(proactor.blocking(|| 1).into_future());
+        assert_eq!(one.expect("it returns"), 1);
+        let held = occupy(&proactor);
+        let (tell, told) = mpsc::channel();
+        let dropped = Told(tell, "dropped");
+        let waiting = proactor.blocking(move || {
+            let _dropped = dropped;
+            panic!("nobody wants it any more");
+        });
+        let mut future = waiting.into_future();
+        let mut context = Context::from_waker(Waker::noop());
+        let polled: Poll<Result<(), Error>> = Pin::new(&mut future).poll(&mut context);
+        assert!(polled.is_pending());
+        drop(future);
+        assert_eq!(soon(&told), "dropped");
+        drop(held);
     });
 }
 

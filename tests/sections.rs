@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::hint;
 use std::io::{Read, Write};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +13,9 @@ use std::time::Duration;
 
 use common::{Random, SOON, Setup, pair, setups, until, within};
 use proactor::net::TcpStream;
-use proactor::{CompletionPort, PanicPolicy, Proactor, Strategy, WAIT_DEPTH, blocking_section};
+use proactor::{
+    CompletionPort, PanicPolicy, Proactor, Strand, Strategy, WAIT_DEPTH, blocking_section,
+};
 
 fn is_pool(setup: &Setup) -> bool {
     setup.strategy != Strategy::Single
@@ -42,8 +45,8 @@ impl Running {
     fn one(&self) {
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(now, Ordering::SeqCst);
-        for _ in 0..4 {
-            thread::yield_now();
+        for _ in 0..500 {
+            hint::spin_loop(); // Not a yield, which takes long on a busy machine.
         }
         self.now.fetch_sub(1, Ordering::SeqCst);
     }
@@ -193,7 +196,7 @@ fn who_comes_back_goes_on_and_no_further_one_begins_until_there_are_fewer() {
         proactor.post(move || {
             blocking_section(|| first_begun.wait());
             first_back.wait(); // with the second one, so both run
-            for _ in 0..2000 {
+            for _ in 0..50 {
                 thread::yield_now(); // time for the third to begin, if anything let it
             }
             first_ended.store(true, Ordering::SeqCst);
@@ -227,7 +230,7 @@ fn a_lock_that_is_brought_back_deadlocks_nobody() {
                     lock.lock()
                 }
                 .expect("nobody panics");
-                thread::yield_now();
+                hint::spin_loop();
                 *count += 1;
             });
         }
@@ -374,6 +377,28 @@ fn a_call_to_one_worker_waits_for_no_permit() {
         assert!(proactor.post_to(1 - busy.min(1), call).is_ok());
         until("both are over", || proactor.port().outstanding() == 1);
         assert_eq!(posts(&proactor), 1, "afterwards");
+    });
+}
+
+#[test]
+fn a_strand_stays_with_a_handler_in_a_section() {
+    pools(1, |proactor| {
+        let strand = Strand::new(&proactor, Vec::new());
+        let (tell, told) = mpsc::channel();
+        strand.post(move |order| {
+            order.push(1);
+            blocking_section(|| told.recv_timeout(SOON)).expect("others run, of no strand");
+            order.push(2);
+        });
+        strand.post(|order| order.push(3));
+        proactor.post(move || tell.send(()).expect("it waits"));
+        let call = proactor.blocking(|| 4).on(&strand);
+        call.then(|order, result| order.push(result.expect("it returns")));
+        assert_eq!(proactor.run(), 4);
+        let mut order = strand.try_into_inner().expect("the last of it");
+        assert_eq!(order[..2], [1, 2]);
+        order[2..].sort_unstable();
+        assert_eq!(order, [1, 2, 3, 4]);
     });
 }
 
