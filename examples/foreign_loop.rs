@@ -24,14 +24,12 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use proactor::net::{TcpListener, TcpStream};
-use proactor::{Batch, CompletionPort, ErrorKind};
+use proactor::{Batch, CompletionPort};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// How long to wait after an accept that failed, for want of descriptors most likely.
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(10);
 const BUFFER_BYTES: usize = 4096;
 /// How many completions a turn runs of what its handlers finished, at most.
 const FOLLOW_UPS: usize = 64;
@@ -77,7 +75,7 @@ fn run(options: Options) -> Result<(), Failure> {
         totals: Arc::default(),
     };
     let totals = Arc::clone(&server.totals);
-    accept(port.clone(), listener, server);
+    accept(&listener, server);
     let ended = on_signal(&port)?;
     descriptor(&port)?; // where there is none it is said before anything is promised
 
@@ -203,23 +201,16 @@ struct Server {
     totals: Arc<Totals>,
 }
 
-/// Accepts a connection, then the next.
-fn accept(port: CompletionPort, listener: TcpListener, server: Server) {
-    listener.accept().then(move |accepted| match accepted {
+/// Serves whoever connects, until the port is closed.
+fn accept(listener: &TcpListener, server: Server) {
+    let accepting = listener.accept_each(move |accepted| match accepted {
         Ok((stream, _peer)) => {
             server.totals.connections.fetch_add(1, Ordering::Relaxed);
             echo(stream, Vec::with_capacity(BUFFER_BYTES), server.clone());
-            accept(port, listener, server);
         }
-        Err(error) if error.kind() == ErrorKind::Os => {
-            port.clone().sleep(ACCEPT_AGAIN_AFTER).then(move |slept| {
-                if slept.is_ok() {
-                    accept(port, listener, server);
-                }
-            });
-        }
-        Err(_cancelled) => {}
+        Err(trouble) => eprintln!("foreign_loop: {trouble}"), // and the loop goes on
     });
+    accepting.then(|_closed| ());
 }
 
 /// Reads what comes, writes it back, and goes on; the end of file, an error or the time limit closes the connection.

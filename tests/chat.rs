@@ -336,7 +336,9 @@ fn without_descriptors_it_accepts_again_when_there_are_some() {
         drop(crowd);
         late.hears_at_last(&frame(b"let me in"));
         drop(late);
-        server.end();
+        server.signal("-TERM");
+        let stderr = server.ended();
+        assert!(stderr.starts_with("chat_server: accept "), "{stderr}");
     });
 }
 

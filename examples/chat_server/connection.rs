@@ -1,5 +1,8 @@
 //! Connections: accepted for a room, read from by one chain of handlers, written to by another.
 //!
+//! The room is a strand's state: whatever happens in it is posted to the strand, one thing after the other, and nothing is locked.
+//! Reading and taking messages apart goes on beside it. The end of a write is bound to the strand, since there the next one begins.
+//!
 //! Whoever holds a connection keeps it open: its room, the chain that reads, and the chain that writes. What the peer sends
 //! ends with the first; what waits for it is written all the same.
 
@@ -7,21 +10,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use proactor::net::{ReadHalf, TcpListener, TcpStream, WriteHalf};
-use proactor::{CompletionPort, Error, ErrorKind};
+use proactor::{CompletionPort, Error, Strand};
 
 use crate::protocol::{self, Message};
 use crate::room::{MemberId, Room, Turn};
 
-/// How long to wait after an accept that failed, for want of descriptors most likely.
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(10);
-
-type SharedRoom = Arc<Mutex<Room<Arc<Connection>>>>;
+/// A room's state, and the strand on which it is changed.
+type Members = Room<Arc<Connection>>;
+type SharedRoom = Strand<Members>;
 
 /// A port that is listened on, and its room.
 pub(crate) struct Site {
-    port: CompletionPort,
     listener: TcpListener,
     room: SharedRoom,
     patience: Duration,
@@ -30,7 +30,6 @@ pub(crate) struct Site {
 struct Connection {
     writer: WriteHalf,
     peer: SocketAddr,
-    room: SharedRoom,
     id: MemberId,
     /// How long one write (64 messages at most) may take. Who reads nothing for so long is dropped, also one that has nothing more to
     /// say, and whose queue grows no more.
@@ -45,10 +44,9 @@ impl Site {
         patience: Duration,
     ) -> Self {
         Self {
-            patience,
-            port: port.clone(),
             listener,
-            room: Arc::new(Mutex::new(Room::new(backlog))),
+            room: Strand::new(port, Room::new(backlog)),
+            patience,
         }
     }
 
@@ -57,67 +55,69 @@ impl Site {
         self.listener.local_addr()
     }
 
+    /// Takes in whoever connects, until the listener is closed.
+    pub(crate) fn open(&self) {
+        let (room, patience) = (self.room.clone(), self.patience);
+        let accepting = self.listener.accept_each(move |accepted| match accepted {
+            Ok((stream, peer)) => {
+                if stream.set_nodelay(true).is_ok() {
+                    welcome(room.clone(), stream, peer, patience);
+                }
+            }
+            Err(trouble) => eprintln!("chat_server: {trouble}"),
+        });
+        accepting.then(|_closed| ());
+    }
+
     /// Stops accepting, and lets each connection go once it was told what waits for it.
     pub(crate) fn close(&self) {
         self.listener.close();
-        let idle = self.room.lock().close();
-        idle.into_iter()
-            .for_each(|connection| write(connection, Vec::new()));
-    }
-}
-
-/// Accepts a connection, then the next.
-pub(crate) fn accept(site: Arc<Site>) {
-    site.listener.accept().then(move |accepted| match accepted {
-        Ok((stream, peer)) => {
-            if stream.set_nodelay(true).is_ok() {
-                welcome(&site, stream, peer);
+        let strand = self.room.clone();
+        self.room.post(move |room| {
+            for connection in room.close() {
+                write(&strand, room, connection, Vec::new());
             }
-            accept(site);
-        }
-        Err(error) if error.kind() == ErrorKind::Os => {
-            site.port.sleep(ACCEPT_AGAIN_AFTER).then(move |slept| {
-                if slept.is_ok() {
-                    accept(site);
-                }
-            });
-        }
-        Err(_closed) => {}
-    });
-}
-
-fn welcome(site: &Site, stream: TcpStream, peer: SocketAddr) {
-    let (reader, writer) = stream.into_split();
-    let joined = site.room.lock().join(|id| {
-        Arc::new(Connection {
-            writer,
-            peer,
-            room: Arc::clone(&site.room),
-            id,
-            patience: site.patience,
-        })
-    });
-    if let Some(connection) = joined {
-        write(Arc::clone(&connection), Vec::new());
-        read(reader, connection);
+        });
     }
 }
 
-/// Reads a message and says it to all, then the next, until the peer says no more or what it must not.
-fn read(reader: ReadHalf, connection: Arc<Connection>) {
-    protocol::receive(reader, move |reader, received| match received {
-        Ok(message) => {
-            deliver(&connection.room, &message);
-            read(reader, connection);
+fn welcome(strand: SharedRoom, stream: TcpStream, peer: SocketAddr, patience: Duration) {
+    let (reader, writer) = stream.into_split();
+    strand.clone().post(move |room| {
+        let joined = room.join(|id| {
+            Arc::new(Connection {
+                writer,
+                peer,
+                id,
+                patience,
+            })
+        });
+        if let Some(connection) = joined {
+            write(&strand, room, Arc::clone(&connection), Vec::new());
+            read(strand, reader, connection);
         }
-        Err(_ended) => connection.room.lock().leave(connection.id),
     });
 }
 
-fn deliver(room: &SharedRoom, message: &Message) {
-    let delivery = room.lock().deliver(message);
+/// Reads a message, and the next when all in the room have that in their queues: so of each client one at a time waits for the room.
+/// It ends when the peer says no more, or what it must not.
+fn read(strand: SharedRoom, reader: ReadHalf, connection: Arc<Connection>) {
+    protocol::receive(reader, move |reader, received| {
+        strand.clone().post(move |room| match received {
+            Ok(message) => {
+                deliver(&strand, room, &message);
+                read(strand, reader, connection);
+            }
+            Err(_ended) => room.leave(connection.id),
+        });
+    });
+}
+
+/// Puts it into everybody's queue, and drops those whose queue is full.
+fn deliver(strand: &SharedRoom, room: &mut Members, message: &Message) {
+    let delivery = room.deliver(message);
     for connection in delivery.idle {
-        write(connection, Vec::new());
+        write(strand, room, connection, Vec::new());
     }
     for connection in delivery.slow {
         let peer = connection.peer;
@@ -127,23 +127,21 @@ fn deliver(room: &SharedRoom, message: &Message) {
 }
 
 /// Writes what waits, again and again until nothing does. `batch` is room from the write before.
-fn write(connection: Arc<Connection>, mut batch: Vec<u8>) {
+fn write(strand: &SharedRoom, room: &mut Members, connection: Arc<Connection>, mut batch: Vec<u8>) {
     batch.clear();
-    let turn = connection.room.lock().take(connection.id, &mut batch);
-    match turn {
+    match room.take(connection.id, &mut batch) {
         Turn::Write => {
-            let written = connection
-                .writer
-                .write_all(batch)
-                .timeout(connection.patience);
-            written.then(move |(written, batch)| match written {
-                Ok(_) => write(connection, batch),
+            let writing = connection.writer.write_all(batch);
+            let writing = writing.timeout(connection.patience).on(strand);
+            let strand = strand.clone();
+            writing.then(move |room, (written, batch)| match written {
+                Ok(_) => write(&strand, room, connection, batch),
                 Err(lost) => {
                     if lost.is_timeout() {
                         let peer = connection.peer;
                         eprintln!("chat_server: dropped {peer}: it reads nothing, see --patience");
                     }
-                    connection.room.lock().remove(connection.id);
+                    room.remove(connection.id);
                     connection.writer.close();
                 }
             });

@@ -5,9 +5,13 @@
 //! cargo run --release --example chat_client -- localhost 7007
 //! ```
 //!
-//! Each port is a room. It says `listening on ADDR` for each when it is ready. Whoever joins is first told the last 100
-//! messages. A client that reads so slowly that more than `--backlog` messages beyond those wait for it, or that reads nothing for
-//! `--patience` seconds, is dropped, with a line on stderr. By default that is 1 MB of queue for a client; the messages themselves are kept once for all.
+//! Each port is a room: a state that a strand owns, so that nothing is locked, whichever threads run. It says `listening on ADDR` for
+//! each when it is ready. Whoever joins is first told the last 100 messages.
+//!
+//! **Slow readers.** All hear everything, in one order, or are dropped: nobody is waited for, and nothing is left out. What a client has
+//! yet to be told waits in a queue of its own. A client for whom more than `--backlog` messages wait (beyond the history), or
+//! that reads nothing of them for `--patience` seconds, is dropped, with a line on stderr. By default that is 1 MB of queue for a client;
+//! the messages themselves are kept once for all. Of what each says one message at a time waits for the room; the rest waits in its socket.
 //!
 //! SIGINT or SIGTERM ends it: it stops accepting, delivers what waits for as long as five seconds, and exits with 0. Bad usage
 //! is one line on stderr and exit 2; a failure, such as a port in use, one line and exit 1.
@@ -22,7 +26,6 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,14 +36,18 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cli::Failure;
-use crate::connection::{Site, accept};
+use crate::connection::Site;
 
 /// How long clients have, in the end, to take what waits for them and to go.
 const GRACE: Duration = Duration::from_secs(5);
 
+const SLOW_READERS: &str = "Slow readers: all hear everything, in one order, or are dropped. Nobody is waited for, and nothing is left \
+    out: what a client has yet to be told waits in a queue of its own, and whoever lets that grow beyond --backlog, or reads nothing \
+    of it for --patience, is dropped, with a line on stderr.";
+
 /// Tells everybody in a room what anybody says; each port is a room
 #[derive(Parser)]
-#[command(name = "chat_server")]
+#[command(name = "chat_server", after_help = SLOW_READERS)]
 struct Options {
     /// Ports to listen on; 0 lets the system pick one
     #[arg(value_name = "PORT", required = true)]
@@ -77,18 +84,17 @@ fn run(options: Options) -> Result<(), Failure> {
         let listener = TcpListener::bind(&proactor, address).map_err(|error| refused(&error))?;
         let patience = Duration::from_secs(options.patience.into());
         let backlog = options.backlog as usize;
-        let site = Site::new(proactor.port(), listener, backlog, patience);
-        sites.push(Arc::new(site));
+        sites.push(Site::new(proactor.port(), listener, backlog, patience));
     }
     stop_on_signals(&proactor)?;
     for site in &sites {
         let address = site.address().map_err(|error| refused(&error))?;
-        accept(Arc::clone(site));
+        site.open();
         say(&format!("listening on {address}"));
     }
-    proactor.run(); // until the signal: there are always accepts under way
+    proactor.run(); // until the signal: there is always an accept under way
     proactor.restart();
-    sites.iter().for_each(|site| site.close());
+    sites.iter().for_each(Site::close);
     proactor.shutdown(Instant::now() + GRACE);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! A room: who is in it, what was said last, and what waits to be written to whom.
 //!
-//! It does no I/O and knows no lock. Its owner keeps it behind one, and does what it answers after letting go of that.
+//! It does no I/O and knows no lock. It is the state of a strand, whose handlers do what it answers.
 //!
 //! All that is said is put into every member's queue in one step, so everybody hears everything in one order. A member is
 //! written to by one *writer* at a time, which takes from the queue until that is empty ([`Room::take`]). Whoever is told of an

@@ -39,8 +39,6 @@ use crate::pipe::{Passed, join};
 const GRACE: Duration = Duration::from_secs(5);
 /// How long the target may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait after an accept that failed, for want of descriptors most likely.
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// Passes connections on to a target, at a limited number of bytes a second
 #[derive(Parser)]
@@ -123,7 +121,7 @@ fn run(options: Options) -> Result<(), Failure> {
         back: Arc::default(),
     });
     stop_on_signals(&proxy.port).map_err(|error| failed(&error))?;
-    accept(Arc::clone(&proxy));
+    accept(&proxy);
     say(&format!("listening on {address}"));
     proactor.run(); // until the signal: there is always an accept under way
     proactor.restart();
@@ -149,27 +147,14 @@ fn stop_on_signals(port: &CompletionPort) -> io::Result<()> {
     Ok(())
 }
 
-/// Accepts a connection, then the next.
-fn accept(proxy: Arc<Proxy>) {
-    let accepting = Arc::clone(&proxy);
-    accepting
-        .listener
-        .accept()
-        .then(move |accepted| match accepted {
-            Ok((client, _peer)) => {
-                connect(Arc::clone(&proxy), client, 0);
-                accept(proxy);
-            }
-            Err(error) if error.kind() == ErrorKind::Os => {
-                let again = proxy.port.sleep(ACCEPT_AGAIN_AFTER);
-                again.then(move |slept| {
-                    if slept.is_ok() {
-                        accept(proxy);
-                    }
-                });
-            }
-            Err(_closed) => {}
-        });
+/// Passes on whoever connects, until the listener is closed.
+fn accept(proxy: &Arc<Proxy>) {
+    let serving = Arc::clone(proxy);
+    let accepting = proxy.listener.accept_each(move |accepted| match accepted {
+        Ok((client, _peer)) => connect(Arc::clone(&serving), client, 0),
+        Err(trouble) => eprintln!("throttling_proxy: {trouble}"), // and the loop goes on
+    });
+    accepting.then(|_closed| ());
 }
 
 /// Connects to the target, trying its addresses from the one of that number on; meanwhile what the client sends waits with the

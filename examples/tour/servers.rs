@@ -102,20 +102,16 @@ type Started = Result<Server, Box<dyn std::error::Error>>;
 fn echo_server(proactor: &Proactor, address: SocketAddr) -> Result<SocketAddr, Error> {
     let listener = TcpListener::bind(proactor, address)?;
     let address = listener.local_addr()?;
-    accept(listener);
-    Ok(address)
-}
-
-fn accept(listener: TcpListener) {
-    listener.accept().then(move |accepted| {
-        // An error here means that the proactor is shut down.
-        if let Ok((stream, _peer)) = accepted {
-            accept(listener);
+    let serving = listener.accept_each(|accepted| match accepted {
+        Ok((stream, _peer)) => {
             if stream.set_nodelay(true).is_ok() {
                 serve(stream, Vec::with_capacity(BUFFER_BYTES));
             }
         }
+        Err(trouble) => eprintln!("tour: {trouble}"), // and the loop goes on
     });
+    serving.then(|_ended| ()); // when the proactor is shut down
+    Ok(address)
 }
 
 /// Read, write it all back, and again; the one buffer goes round.

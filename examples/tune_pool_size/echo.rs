@@ -2,6 +2,7 @@
 //! compute, and the tour's client, which verifies every byte.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use proactor::net::{TcpListener, TcpStream};
@@ -61,21 +62,19 @@ pub(crate) fn drive(
 fn serve(proactor: &Proactor, labour: Labour) -> Result<SocketAddr, Error> {
     let listener = TcpListener::bind(proactor, (Ipv4Addr::LOCALHOST, 0).into())?;
     let address = listener.local_addr()?;
-    accept(listener, labour, 0);
-    Ok(address)
-}
-
-fn accept(listener: TcpListener, labour: Labour, index: usize) {
-    listener.accept().then(move |accepted| {
-        // An error here means that the proactor is shut down.
-        if let Ok((stream, _peer)) = accepted {
-            accept(listener, labour, index + 1);
+    let connections = AtomicUsize::new(0);
+    let serving = listener.accept_each(move |accepted| match accepted {
+        Ok((stream, _peer)) => {
             if stream.set_nodelay(true).is_ok() {
                 // Connections labour one after the other, not all at once.
-                echo(stream, Vec::with_capacity(BUFFER_BYTES), labour, index);
+                let turn = connections.fetch_add(1, Ordering::Relaxed);
+                echo(stream, Vec::with_capacity(BUFFER_BYTES), labour, turn);
             }
         }
+        Err(trouble) => eprintln!("tune_pool_size: {trouble}"), // and the loop goes on
     });
+    serving.then(|_ended| ()); // when the proactor is shut down
+    Ok(address)
 }
 
 fn echo(stream: TcpStream, buffer: Vec<u8>, labour: Labour, turn: usize) {
