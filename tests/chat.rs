@@ -6,6 +6,8 @@
 mod client;
 #[path = "chat/crowd.rs"]
 mod crowd;
+#[path = "chat/endurance.rs"]
+mod endurance;
 #[path = "common/process.rs"]
 mod process;
 #[path = "../examples/chat_server/protocol.rs"]

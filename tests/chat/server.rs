@@ -2,8 +2,9 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::process::{Child, ChildStdout, Command};
+use std::process::{Child, ChildStderr, ChildStdout, Command};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -39,8 +40,13 @@ impl Server {
 
     /// One with as many rooms as `command` says.
     pub(crate) fn listening(command: &mut Command, rooms: usize) -> Self {
+        Self::listening_for(command, rooms, WATCHDOG)
+    }
+
+    /// One that may live for so long.
+    pub(crate) fn listening_for(command: &mut Command, rooms: usize, limit: Duration) -> Self {
         let mut child = command.spawn().expect("to start the server");
-        let watchdog = Watchdog::watch(&child);
+        let watchdog = Watchdog::watch_for(&child, limit);
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut address = || {
             let mut line = String::new();
@@ -73,6 +79,15 @@ impl Server {
         signal(self.child.id(), name);
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its stderr, of which its end then knows nothing.
+    pub(crate) fn errors(&mut self) -> ChildStderr {
+        self.child.stderr.take().expect("a pipe")
+    }
+
     /// The graceful end, by SIGTERM.
     pub(crate) fn end(self) {
         self.signal("-TERM");
@@ -83,8 +98,9 @@ impl Server {
     pub(crate) fn ended(mut self) -> String {
         let (mut rest, mut stderr) = (String::new(), String::new());
         self.stdout.read_to_string(&mut rest).expect("the rest");
-        let errors = self.child.stderr.as_mut().expect("a pipe");
-        errors.read_to_string(&mut stderr).expect("the errors");
+        if let Some(errors) = &mut self.child.stderr {
+            errors.read_to_string(&mut stderr).expect("the errors");
+        }
         let status = self.child.wait().expect("its end");
         assert_eq!((status.code(), rest.as_str()), (Some(0), ""), "{stderr}");
         stderr
@@ -155,6 +171,22 @@ impl Member {
         let rest = &mut message[HEADER_BYTES..];
         self.0.read_exact(rest).expect("a body");
         message
+    }
+
+    /// The next message; none if the connection is lost before it is whole.
+    pub(crate) fn hear_if_not_lost(&mut self) -> Option<Vec<u8>> {
+        let mut message = vec![0; HEADER_BYTES];
+        self.0.read_exact(&mut message).ok()?;
+        let header = *message.first_chunk().expect("a header");
+        message.resize(HEADER_BYTES + body_bytes(header)?, 0);
+        let body = &mut message[HEADER_BYTES..];
+        self.0.read_exact(body).ok().map(|()| message)
+    }
+
+    /// The connection itself, if nothing was said that this member did not take in.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        assert_eq!(self.0.buffer(), b"");
+        self.0.into_inner()
     }
 
     /// The next messages are these.
