@@ -198,6 +198,39 @@ fn gather(server: &Server, clients: usize) -> (Vec<Member>, Member) {
     (members, slow)
 }
 
+/// Has all talk until the time is over and the slow reader was dropped.
+fn talk_all(size: &Size, members: Vec<Member>, talk: Arc<Talk>, pace: Sender<()>) {
+    let proactor = Proactor::builder().build().expect("a proactor");
+    let mut pace = Some(pace);
+    for (number, member) in members.into_iter().enumerate() {
+        let mut talker = Talker {
+            stream: TcpStream::from_std(&proactor, member.into_stream()).expect("a stream"),
+            number,
+            said: 0,
+            heard: Heard::nothing(size.clients),
+            unread: Vec::new(),
+            talk: Arc::clone(&talk),
+            pace: pace.take(),
+        };
+        talker.go_on();
+        listen(talker, Vec::with_capacity(BUFFER_BYTES));
+    }
+    let time = proactor.sleep(size.duration);
+    time.then(move |_| talk.late.store(true, Ordering::Relaxed));
+    proactor.run();
+}
+
+/// How many messages each of so many has heard: all the same, in one order, and of each sender the first, the second and so on.
+fn agreed(ends: &Receiver<Heard>, clients: usize) -> usize {
+    let heard: Vec<Heard> = ends.iter().collect();
+    assert_eq!(heard.len(), clients);
+    for one in &heard {
+        assert_eq!(one.next, heard[0].next);
+        assert_eq!(one.order, heard[0].order, "another order");
+    }
+    heard[0].messages
+}
+
 fn endure(strategy: &str, size: &Size) {
     let backlog = size.backlog.to_string();
     let mut command = example("chat_server");
@@ -206,7 +239,6 @@ fn endure(strategy: &str, size: &Size) {
     let (members, slow) = gather(&server, size.clients);
     let slow_address = slow.local_addr();
 
-    let proactor = Proactor::builder().build().expect("a proactor");
     let (ended, ends) = channel();
     let talk = Arc::new(Talk {
         clients: size.clients,
@@ -230,35 +262,10 @@ fn endure(strategy: &str, size: &Size) {
             (line, begin.elapsed(), errors)
         }
     });
-    let late = Arc::clone(&talk);
-    let time = proactor.sleep(size.duration);
-    time.then(move |_| late.late.store(true, Ordering::Relaxed));
-    let mut pace = Some(pace);
-    for (number, member) in members.into_iter().enumerate() {
-        let mut talker = Talker {
-            stream: TcpStream::from_std(&proactor, member.into_stream()).expect("a stream"),
-            number,
-            said: 0,
-            heard: Heard::nothing(size.clients),
-            unread: Vec::new(),
-            talk: Arc::clone(&talk),
-            pace: pace.take(),
-        };
-        talker.go_on();
-        listen(talker, Vec::with_capacity(BUFFER_BYTES));
-    }
-    proactor.run();
+    talk_all(size, members, talk, pace);
     let elapsed = begin.elapsed();
     let peak = peak_memory(server.pid());
-    drop((proactor, talk));
-
-    let heard: Vec<Heard> = ends.iter().collect();
-    assert_eq!(heard.len(), size.clients);
-    let said: usize = heard[0].next.iter().sum();
-    for one in &heard {
-        assert_eq!((one.messages, &one.next), (said, &heard[0].next));
-        assert_eq!(one.order, heard[0].order, "another order");
-    }
+    let said = agreed(&ends, size.clients);
     assert!(elapsed >= size.duration);
     let slow_heard = reading.join().expect("the slow reader");
     assert!(slow_heard < said);
