@@ -1,6 +1,8 @@
 //! Strands: one handler at a time, none lost, in order, on any worker, also after a panic, and to a clean end.
 #![cfg(proactor_loom)]
 
+use std::sync::Arc;
+
 use loom::thread;
 use loom_tests::{Once, Seen, join, kills, model, port, workers};
 use proactor::model::{ModelPort, Witness};
@@ -75,13 +77,18 @@ fn mutant_a_line_is_looked_at_and_then_taken() {
     );
 }
 
-/// A worker runs the strand's only call, and lets it go, while another is posted.
+/// A worker runs the strand's only call, and lets it go, while another is posted; which has seen what came before its post.
 fn drain_against_enqueue(seen: &Seen) {
     let port = port(Strategy::LeaderFollowers, 1, 2, 0);
     let strand = strand(&port);
     strand.post(|state| state.come(0));
     let worker = workers(&port, 1);
-    strand.post(|state| state.come(1));
+    let before = Arc::new(Witness::default());
+    before.touch();
+    strand.post(move |state| {
+        before.touch();
+        state.come(1);
+    });
     let early = join(worker);
     let ran = early + port.work();
     assert_eq!(ran, 2, "one was lost");
