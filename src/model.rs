@@ -208,6 +208,16 @@ impl ModelPort {
         Handle::open(&self.port, socket, true).ok().map(ModelObject)
     }
 
+    /// Opens object `number`, as one that connections come out of: its units.
+    ///
+    /// # Panics
+    ///
+    /// If the port is closed.
+    pub fn listen(&self, number: usize) -> ModelObject {
+        let socket = self.kernel.socket(number);
+        ModelObject(Handle::listen(&self.port, socket).expect("an open port"))
+    }
+
     /// A proactor over it.
     pub fn proactor(&self) -> Proactor {
         Proactor::over(self.port.clone())

@@ -322,14 +322,16 @@ impl Proactor {
         WorkGuard::of(self.port.clone())
     }
 
-    /// Ends everything: runs handlers until nothing is outstanding or `deadline`, then closes the port, which cancels what is left,
-    /// lets the handlers see that, stops, and joins background threads. Says what was left. Afterwards it stays closed.
+    /// Ends everything: [stops accepting](CompletionPort::stop_accepting) connections, runs handlers until nothing is outstanding or
+    /// `deadline`, then closes the port, which cancels what is left, lets the handlers see that, stops, and joins background threads.
+    /// Says what was left. Afterwards it stays closed.
     ///
     /// # Panics
     ///
     /// As [`run`](Self::run), also with the panic of a handler that ran in the background.
     pub fn shutdown(&self, deadline: Instant) -> ShutdownReport {
         self.background.lock().guard = None;
+        self.port.stop_accepting();
         let mut ran = self.drain(deadline);
         let cancelled = self.port.outstanding();
         self.port.close();

@@ -8,10 +8,10 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream as StdStream};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Random, SOON, Setup, everywhere, pair, until};
-use proactor::net::{TcpStream, copy};
+use proactor::net::{TcpListener, TcpStream, copy};
 use proactor::{CancelToken, ErrorKind, Proactor};
 
 /// Two connections to a proactor, and their other ends.
@@ -202,5 +202,52 @@ fn all_buffers_are_written_and_all_are_filled_each_before_the_next() {
         until("the writer is done", || proactor.run() == 0);
         drop(to);
         relay.join().unwrap().unwrap();
+    });
+}
+
+/// A server that is shut down accepts nobody any more, but answers whom it serves.
+#[test]
+fn a_shutdown_ends_the_accept_loop_first_and_lets_connections_finish() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        let listener = TcpListener::bind(&proactor, common::any_port()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (served, ends) = mpsc::channel();
+        let serving = listener.accept_each(|accepted| {
+            let (stream, _) = accepted.unwrap();
+            copy(&stream, &stream).then(|copied| copied.unwrap().result.unwrap());
+        });
+        serving.then(move |ended| served.send(ended.unwrap_err()).unwrap());
+        let mut client = StdStream::connect(address).unwrap();
+        client.set_read_timeout(Some(SOON)).unwrap();
+        client.write_all(b"before").unwrap();
+        client.set_nonblocking(true).unwrap();
+        until("it is served", || {
+            proactor.poll();
+            client.peek(&mut [0; 6]).is_ok_and(|count| count == 6)
+        });
+        client.set_nonblocking(false).unwrap();
+        let (talking, accepts) = (client.try_clone().unwrap(), listener);
+        let finishing = thread::spawn(move || {
+            let error = ends.recv_timeout(SOON).unwrap();
+            assert!(error.is_cancelled() && error.transferred() == 1, "{error}");
+            // The loop is over, and this connection goes on until it has had its say.
+            let mut client = talking;
+            client.write_all(b" and after").unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            let mut all = String::new();
+            client.read_to_string(&mut all).unwrap();
+            assert_eq!(all, "before and after");
+        });
+        let begin = Instant::now();
+        let report = proactor.shutdown(begin + SOON);
+        assert!(begin.elapsed() < SOON, "it waited for nothing");
+        assert_eq!((report.cancelled, report.left), (0, 0));
+        finishing.join().unwrap();
+        proactor.restart(); // or a wait would wait for that
+        assert_eq!(
+            accepts.accept().wait().unwrap_err().kind(),
+            ErrorKind::Closed
+        );
     });
 }

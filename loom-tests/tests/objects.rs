@@ -4,7 +4,7 @@
 use loom::thread;
 use loom_tests::{Once, Seen, join, kills, model, model_at, port, port_at_once, workers};
 use proactor::model::ModelObject;
-use proactor::{CancelOutcome, Strategy};
+use proactor::{CancelOutcome, ErrorKind, Strategy};
 use std::sync::{Arc, Mutex};
 
 /// Data arrive between the attempt that finds none and its clearing of `ready`: the edge must not be lost. A reader goes on
@@ -491,5 +491,45 @@ fn mutant_the_close_does_not_wait_for_who_initiates() {
     kills(
         "close-waits-for-nobody",
         "a_descriptor_outlives_the_attempt_of_who_initiates",
+    );
+}
+
+/// A connection is waited for while the port stops accepting: nothing arrives, so only that ends it.
+fn accept_against_shutdown(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 1);
+    let listener = port.listen(0);
+    let stopper = {
+        let port = port.clone();
+        thread::spawn(move || port.port.stop_accepting())
+    };
+    let ended = Once::default();
+    listener.take(1, {
+        let ended = ended.clone();
+        move |result| ended.happen(result.expect_err("nothing arrives").kind())
+    });
+    assert_eq!(port.work(), 1);
+    stopper.join().expect("it stops");
+    seen.saw(match ended.how() {
+        ErrorKind::Cancelled => "cancelled",
+        ErrorKind::Closed => "closed",
+        other => panic!("{other}"),
+    });
+    drop(listener);
+}
+
+#[test]
+fn what_is_accepted_beside_a_shutdown_ends() {
+    model(
+        "what_is_accepted_beside_a_shutdown_ends",
+        &["cancelled", "closed"],
+        accept_against_shutdown,
+    );
+}
+
+#[test]
+fn mutant_a_port_that_stops_accepting_is_not_looked_at() {
+    kills(
+        "accept-beside-shutdown",
+        "what_is_accepted_beside_a_shutdown_ends",
     );
 }

@@ -105,6 +105,8 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     /// Takes the descriptor out again, and what was given back to it, which ends the object. Only if the caller's handle is the
     /// only one, and no operation is under way or keeps a direction.
     fn take_out(&self, entry: EntryRef) -> TakenOut;
+    /// Ends what waits on what listens, and lets nothing in there any more.
+    fn stop_accepting(&self, out: &List);
     /// Closes everything.
     fn close_all(&self, out: &List);
     /// Gives up one reference to `entry`. With the last, the entry lets its owner go and is vacant.

@@ -20,7 +20,7 @@ use crate::completion::Completion;
 use crate::id::{Kind, ObjectId};
 use crate::operation::{self, Request, Returned, cancelled, code, part};
 use crate::queue::List;
-use crate::sync::atomic::Ordering;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{MutexGuard, mutant};
 
 /// A direction that is held after an attempt, until [`Backend::next`] lets it go.
@@ -38,6 +38,8 @@ pub(crate) struct Hold {
 pub(crate) struct Readiness<D> {
     demux: D,
     registry: Registry,
+    /// Whether nothing is accepted any more.
+    deaf: AtomicBool,
     shelf: Shelf,
     /// Ends an entry's hold on its owner. Whoever calls the backend holds the owner, too.
     let_go: fn(*const ()),
@@ -106,6 +108,7 @@ impl<D: Demux> Readiness<D> {
         Self {
             demux,
             registry: Registry::new(),
+            deaf: AtomicBool::new(false),
             shelf: Shelf::default(),
             let_go,
         }
@@ -296,7 +299,8 @@ impl<D: Demux> Backend for Readiness<D> {
         let way = way(header(cell).vtable().kind);
         let mut direction = entry.direction(way);
         // A time limit may have passed before the operation came here; nobody will look for it again.
-        let over = if direction.closed {
+        let deaf = self.deaf.load(Ordering::Relaxed) && entry.listens.load(Ordering::Relaxed);
+        let over = if direction.closed || (deaf && !mutant("accept-beside-shutdown")) {
             Some(code::CLOSED)
         } else {
             cancelled(header(cell).phase()).filter(|_| !mutant("cancel-unseen-at-submit"))
@@ -390,6 +394,16 @@ impl<D: Demux> Backend for Readiness<D> {
 
     fn take_out(&self, entry: EntryRef) -> TakenOut {
         self.shut_if_alone(entry)
+    }
+
+    fn stop_accepting(&self, out: &List) {
+        // Before the directions' locks, under which `submit` looks: it sees this, or is seen.
+        self.deaf.store(true, Ordering::Relaxed);
+        for entry in self.registry.all() {
+            if entry.listens.load(Ordering::Relaxed) {
+                Self::cancel_way(entry, Way::Read, out, false);
+            }
+        }
     }
 
     fn close_all(&self, out: &List) {

@@ -113,6 +113,8 @@ pub(crate) struct Entry {
     pub(crate) shares: AtomicU32,
     /// Whether a short read means that there was no more.
     pub(crate) drains: AtomicBool,
+    /// Whether connections come out of it.
+    pub(crate) listens: AtomicBool,
     /// Whether the demultiplexer knows it: `interest.registered`, for whoever does not hold that lock.
     pub(crate) registered: AtomicBool,
     /// Whether something of the reading direction lies on the shelf: see `Shelf::has`.
@@ -152,6 +154,7 @@ impl Entry {
             refs: AtomicU32::new(0),
             shares: AtomicU32::new(0),
             drains: AtomicBool::new(false),
+            listens: AtomicBool::new(false),
             registered: AtomicBool::new(false),
             shelved: AtomicBool::new(false),
             interest: Mutex::new(Interest::default()),
@@ -292,6 +295,7 @@ impl Registry {
         *entry.interest.lock() = Interest::default();
         entry.registered.store(false, Ordering::Relaxed);
         entry.drains.store(drains, Ordering::Relaxed);
+        entry.listens.store(false, Ordering::Relaxed);
         // One for the handle, one for the open descriptor.
         entry.refs.store(2, Ordering::Relaxed);
         // Both at once: whoever closes everything finds it open in both directions, or not at all.

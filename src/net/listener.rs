@@ -57,7 +57,7 @@ impl TcpListener {
 
     fn over(port: &CompletionPort, socket: Socket) -> Result<Self, Error> {
         let address = internet_address(socket.local_addr());
-        let handle = Handle::open(port, socket, true).map_err(|error| error.at_any(address))?;
+        let handle = Handle::listen(port, socket).map_err(|error| error.at_any(address))?;
         Ok(Self { handle, address })
     }
 

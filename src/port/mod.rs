@@ -529,6 +529,15 @@ impl CompletionPort {
         self.0.backend.notify();
     }
 
+    /// Ends every pending [accept](crate::net::TcpListener::accept) as cancelled, and those that are initiated from now on as closed; all
+    /// else goes on. Listeners stay open, so the system goes on to take connections in for them until they are dropped: the first step
+    /// of a graceful end, and of [`Proactor::shutdown`](crate::Proactor::shutdown).
+    pub fn stop_accepting(&self) {
+        let out = List::new();
+        self.0.backend.stop_accepting(&out);
+        self.0.hand_all(out);
+    }
+
     /// Closes every object, and ends every outstanding operation and timer as cancelled. The handlers still run where they
     /// are run; operations that are initiated from now on end as closed.
     pub fn close(&self) {

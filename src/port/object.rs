@@ -22,6 +22,13 @@ impl Handle {
         port.0.open(fd, drains).map(Self)
     }
 
+    /// As `open`, of what connections come out of.
+    pub(crate) fn listen(port: &CompletionPort, fd: Fd) -> Result<Self, Error> {
+        let handle = Self::open(port, fd, true)?;
+        handle.0.listens.store(true, Ordering::Relaxed);
+        Ok(handle)
+    }
+
     #[inline]
     pub(crate) fn entry(&self) -> EntryRef {
         self.0
