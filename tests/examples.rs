@@ -10,10 +10,13 @@ mod process;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use process::{
     Watchdog, assert_fails, assert_helps, assert_refused, connect, echo, example, run, signal, text,
@@ -303,13 +306,15 @@ fn tour_as_a_table_drives_what_was_asked_for_and_says_so() {
 
 // ---- the small ones, in the order of examples/README.md ----
 
-const SMALL: [&str; 6] = [
+const SMALL: [&str; 8] = [
     "timer",
     "daytime_client",
     "daytime_server",
     "echo_client",
     "timeouts",
     "bank",
+    "parallel_connect",
+    "by_hand",
 ];
 
 #[test]
@@ -518,4 +523,109 @@ fn bank_keeps_all_money_whatever_the_strategy() {
     let one = run("bank", &["--accounts", "1"]);
     assert_eq!(one.status.code(), Some(2));
     assert!(text(&one.stderr).contains("--accounts"));
+}
+
+#[test]
+fn by_hand_completes_out_of_order_and_serves_every_call_once() {
+    let lines = lines_of("by_hand", &["100"]);
+    let squares = [(3, 9), (2, 4), (5, 25), (4, 16)];
+    for (line, (number, square)) in lines.iter().zip(squares) {
+        assert_eq!(*line, format!("{number} squared is {square}"));
+    }
+    let unknown = "6 squared is unknown: composed operation: nobody is left to complete it";
+    assert_eq!(lines[4], unknown);
+    let mut calls: Vec<_> = lines[5..105].iter().map(String::as_str).collect();
+    calls.sort_by_key(|line| line.rsplit(' ').next().and_then(|n| n.parse::<u32>().ok()));
+    assert!(
+        calls
+            .iter()
+            .copied()
+            .eq((1..=100).map(|n| format!("call {n}"))),
+        "{lines:?}"
+    );
+    // The calls, the timer, and the word to quit for one thread or for both.
+    let last = &lines[105..];
+    assert!(
+        last == ["102 handlers by 2 threads"] || last == ["103 handlers by 2 threads"],
+        "{last:?}"
+    );
+}
+
+/// A listener that lets nobody in any more, and those who keep it so: whoever else connects hears nothing.
+fn nobody_answers() -> (String, Vec<Socket>) {
+    let new = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let listener = new();
+    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+    listener.bind(&any_port.into()).expect("a port");
+    listener.listen(0).expect("to listen");
+    let address = listener.local_addr().expect("its address");
+    let mut held = vec![listener];
+    for _ in 0..8 {
+        let client = new();
+        let waits = client
+            .connect_timeout(&address, Duration::from_millis(200))
+            .is_err();
+        held.push(client);
+        if waits {
+            break;
+        }
+    }
+    (address.as_socket().expect("an address").to_string(), held)
+}
+
+fn gone() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address").to_string()
+}
+
+#[test]
+fn parallel_connect_takes_who_answers_and_cancels_who_does_not() {
+    let (quiet, _held) = nobody_answers();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let live = listener.local_addr().expect("its address").to_string();
+    let lines = lines_of("parallel_connect", &["--stagger", "50", &quiet, &live]);
+    assert_eq!(lines[0], format!("connect {quiet}: cancelled"));
+    let answer = lines[1].strip_prefix(&format!("{live}: answered after "));
+    assert!(millis(answer.expect("the answer")) >= 50, "{lines:?}");
+    assert_eq!(lines.len(), 2);
+}
+
+#[test]
+fn parallel_connect_does_not_wait_for_its_turn_after_a_refusal_nor_takes_it_for_the_end() {
+    let refused = gone();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let live = listener.local_addr().expect("its address").to_string();
+    // Longer than any example may live here.
+    let lines = lines_of("parallel_connect", &["--stagger", "60000", &refused, &live]);
+    assert!(
+        lines[0].starts_with(&format!("connect {refused}: ")),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1].starts_with(&format!("{live}: answered")),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn parallel_connect_says_why_nobody_answered() {
+    let [first, second] = [gone(), gone()];
+    let output = run("parallel_connect", &[&first, &second]);
+    assert_eq!(output.status.code(), Some(1));
+    let stdout = text(&output.stdout);
+    for address in [first, second] {
+        assert!(stdout.contains(&format!("connect {address}: ")), "{stdout}");
+    }
+    assert_eq!(
+        text(&output.stderr),
+        "parallel_connect: no address answered\n"
+    );
+    let (quiet, _held) = nobody_answers();
+    let output = run("parallel_connect", &["--timeout", "1", &quiet]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        text(&output.stdout),
+        format!("connect {quiet}: cancelled\n")
+    );
+    assert_fails("parallel_connect", &["nowhere"], 1, "write HOST:PORT");
 }
