@@ -129,11 +129,11 @@ fn work(port: &CompletionPort) -> u64 {
             serve(completion);
             continue;
         }
-        // Nothing is queued: wait for what comes, unless as many do as the system lets wait (two on Linux, else one).
-        let Some(seat) = port.seat() else { break };
+        // Nothing is queued: wait for what comes. If as many do as the system lets wait (two on Linux, else one), they are enough.
+        let Some(seat) = port.seat() else { return ran };
         if let Err(error) = seat.reap(&mut batch, None) {
             eprintln!("{error}");
-            break;
+            return ran;
         }
         batch.drain().for_each(serve);
     }
