@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 
 use crate::completion;
 use crate::error::Full;
-use crate::initiation::wait::is_stuck;
+use crate::initiation::wait::would_be_stuck;
 use crate::initiation::{Initiation, Unbound};
 use crate::local::{Held, Local};
 use crate::operation::{Handler, Operation, OperationKey};
@@ -450,7 +450,7 @@ impl<O: Operation, T: Send + 'static> Initiation<O, On<T>> {
     pub fn wait(self) -> O::Output {
         let (initiation, On(strand)) = self.bind(Unbound);
         let port = strand.port();
-        if strand.is_current() || port.as_ref().is_some_and(|port| is_stuck(&port.0)) {
+        if strand.is_current() || port.as_ref().is_some_and(|port| would_be_stuck(&port.0)) {
             return initiation.refuse();
         }
         let output = initiation.wait();

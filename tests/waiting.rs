@@ -10,7 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{SOON, Setup, everywhere, pair, until};
+use common::{SOON, Setup, everywhere, everywhere_once, pair, until};
 use proactor::net::TcpStream;
 use proactor::{Completer, CompletionPort, ErrorKind, Strand, WAIT_DEPTH};
 
@@ -418,6 +418,39 @@ fn what_could_never_be_is_refused_and_the_buffer_comes_back() {
         proactor.run();
         assert_eq!(alone.load(Ordering::Relaxed), setup.threads == 1);
         assert_eq!(strand.try_into_inner().unwrap(), 1);
+    });
+}
+
+/// Each of two handlers on strands sees the other at work until that waits as well: not both may rely on the other.
+#[test]
+fn two_that_wait_within_strands_do_not_wait_for_each_other() {
+    fn again(strand: &Strand<usize>, over: mpsc::Sender<()>) {
+        let same = strand.clone();
+        strand.post(move |left| {
+            let port = same.port().unwrap();
+            let other = port.clone();
+            let turn = port.compose(move |completer: Completer<()>| {
+                other.post(move || completer.complete(Ok(())));
+            });
+            if let Err(error) = turn.wait() {
+                assert_eq!(error.kind(), ErrorKind::WouldDeadlock);
+            }
+            *left -= 1;
+            if *left > 0 {
+                again(&same, over);
+            }
+        });
+    }
+    everywhere_once(|setup| {
+        let proactor = setup.build();
+        proactor.start().unwrap();
+        let (over, all) = mpsc::channel();
+        for _ in 0..2 {
+            again(&Strand::new(&proactor, 1000), over.clone());
+        }
+        drop(over);
+        let none = all.recv_timeout(SOON).unwrap_err();
+        assert_eq!(none, mpsc::RecvTimeoutError::Disconnected, "they hang");
     });
 }
 

@@ -5,6 +5,7 @@ use crate::id::Kind;
 use crate::local::{Local, strands_held};
 use crate::operation::{self, Operation, Waited, code};
 use crate::port::Inner;
+use crate::port::pool::Leading;
 use crate::port::worker::{Bounds, Ran};
 use crate::sync::{Arc, Mutex, Weak, mutant};
 
@@ -77,10 +78,11 @@ impl<O: Operation> Initiation<O> {
         let depth = Local::with_any(&inner.home, |local| {
             local.map_or(0, |local| local.depth.get())
         });
-        if depth >= WAIT_DEPTH || (O::KIND == Kind::Composed && is_stuck(inner)) {
+        let leading = strands_held().then(|| inner.pool.lead_only());
+        let in_strand = leading.is_some();
+        if depth >= WAIT_DEPTH || (O::KIND == Kind::Composed && is_stuck(inner, leading.as_ref())) {
             return self.refuse();
         }
-        let in_strand = strands_held();
         let slot = Arc::new(Slot {
             filled: Mutex::new(Filled::NotYet),
             inner: Arc::downgrade(&port.0),
@@ -95,7 +97,6 @@ impl<O: Operation> Initiation<O> {
             self.begin::<true, _>(fill, false);
         }
         let open = || matches!(*slot.filled.lock(), Filled::NotYet);
-        let _leading = in_strand.then(|| inner.pool.lead_only());
         drive(inner, &open, in_strand);
         let filled = std::mem::replace(&mut *slot.filled.lock(), Filled::Dropped);
         match filled {
@@ -115,10 +116,17 @@ impl<O: Operation, C> Initiation<O, C> {
     }
 }
 
-/// Whether this thread, within a strand, would wait in vain for a handler of the port: it runs none, and nobody else is at work.
-pub(crate) fn is_stuck(inner: &Inner) -> bool {
+/// Whether this thread, within a strand if it is `leading`, would wait in vain for a handler of the port: it runs none, and nobody
+/// else is at work.
+fn is_stuck(inner: &Inner, leading: Option<&Leading<'_>>) -> bool {
     let here = Local::with_any(&inner.home, |local| local.is_some());
-    strands_held() && !inner.pool.has_others(here)
+    leading.is_some_and(|leading| !leading.has_others(here))
+}
+
+/// Whether this thread, if it waited for a handler of the port now, would wait in vain.
+pub(crate) fn would_be_stuck(inner: &Inner) -> bool {
+    let leading = strands_held().then(|| inner.pool.lead_only());
+    is_stuck(inner, leading.as_ref())
 }
 
 /// Works for the port, or waits for those who do, while `open`.

@@ -245,27 +245,34 @@ impl Pool {
         self.alone.load(Ordering::Relaxed)
     }
 
-    /// Whether somebody is at work who runs handlers, beside the calling thread, which is a worker `here` or not. A snapshot.
-    pub(crate) fn has_others(&self, here: bool) -> bool {
-        self.busy() > usize::from(here) + self.leading.load(Ordering::Relaxed)
-    }
-
-    /// The calling worker runs no handlers, until what comes back is dropped.
-    pub(crate) fn lead_only(&self) -> impl Drop + use<'_> {
-        struct Leading<'a>(&'a AtomicUsize);
-        impl Drop for Leading<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
+    /// The calling thread runs no handlers, until what comes back is dropped.
+    pub(crate) fn lead_only(&self) -> Leading<'_> {
         self.leading.fetch_add(1, Ordering::Relaxed);
-        Leading(&self.leading)
+        Leading(self)
     }
 
     /// How many workers are at work.
     pub(crate) fn busy(&self) -> usize {
         let places: MutexGuard<'_, Places> = self.places.lock();
         self.knobs.workers.get() - places.free.len()
+    }
+}
+
+/// A thread that runs no handlers for as long as it has this.
+pub(crate) struct Leading<'a>(&'a Pool);
+
+impl Leading<'_> {
+    /// Whether somebody is at work who runs handlers, beside the calling thread, which is a worker `here` or not. A snapshot; but
+    /// of two that would rely on each other, one at least is told no, since each counts itself before it looks.
+    pub(crate) fn has_others(&self, here: bool) -> bool {
+        let leading = self.0.leading.load(Ordering::Relaxed);
+        self.0.busy() + 1 > usize::from(here) + leading
+    }
+}
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        self.0.leading.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
