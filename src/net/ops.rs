@@ -76,6 +76,19 @@ impl<B: BufMut> Operation for Read<B> {
     }
 }
 
+/// As [`returned`], of several buffers, each filled fully before the next.
+pub(super) fn returned_of_all<B: BufMut>(bufs: &mut [B], count: usize) -> Option<Returned> {
+    let mut left = count;
+    let mut bytes = Vec::with_capacity(left);
+    for buf in bufs {
+        let here = left.min(buf.capacity());
+        // SAFETY: as there.
+        bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(buf.mut_ptr(), here) });
+        left -= here;
+    }
+    (!bytes.is_empty()).then_some(Returned::Bytes(bytes))
+}
+
 /// The operation of [`TcpStream::write`].
 pub struct Write<B>(pub(super) B);
 
@@ -207,15 +220,7 @@ impl<B: BufMut> Operation for ReadVectored<B> {
     }
 
     fn give_back(mut self, result: Result<usize, Error>) -> Option<Returned> {
-        let mut left = result.unwrap_or(0);
-        let mut bytes = Vec::with_capacity(left);
-        for buf in &mut self.0.0 {
-            let here = left.min(buf.capacity());
-            // SAFETY: the backend filled as many bytes as the result says, each buffer fully before the next.
-            bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(buf.mut_ptr(), here) });
-            left -= here;
-        }
-        (!bytes.is_empty()).then_some(Returned::Bytes(bytes))
+        returned_of_all(&mut self.0.0, result.unwrap_or(0))
     }
 }
 

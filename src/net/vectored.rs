@@ -4,13 +4,13 @@
 use std::fmt;
 use std::ptr::NonNull;
 
-use super::ops::Transferred;
+use super::ops::{Transferred, returned_of_all};
 use super::stream::{ReadHalf, TcpStream, WriteHalf};
 use crate::buf::{Buf, BufMut};
 use crate::error::{Error, ErrorKind};
 use crate::id::Kind;
 use crate::initiation::Initiation;
-use crate::operation::{Operation, Parts, Request, sealed};
+use crate::operation::{Operation, Parts, Request, Returned, sealed};
 
 /// Buffers, of which the first `done` bytes are dealt with.
 struct Progress<B> {
@@ -115,6 +115,11 @@ impl<B: BufMut> Operation for ReadExactVectored<B> {
         }
         let early = Error::new(ErrorKind::UnexpectedEof, Self::KIND);
         (end(result, done, total, early), bufs)
+    }
+
+    fn give_back(mut self, _result: Result<usize, Error>) -> Option<Returned> {
+        let Progress { bufs, done } = &mut self.0.0;
+        returned_of_all(bufs, *done)
     }
 }
 
