@@ -128,6 +128,24 @@ fn a_copy_that_is_cut_short_loses_nothing() {
     everywhere(cut_short);
 }
 
+/// The end of the sending direction waits its turn as any operation does.
+#[test]
+fn a_copy_that_waits_to_pass_the_end_on_can_be_cut_short() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        let [(from, sender), (to, receiver)] = two(&proactor);
+        // More than the kernel holds, and nobody reads it.
+        to.write_all(vec![0; 64 << 20]).then(drop);
+        drop(sender);
+        let copied = copy(&from, &to)
+            .timeout(Duration::from_millis(10))
+            .wait()
+            .unwrap();
+        assert!(copied.result.unwrap_err().is_timeout());
+        drop((to, receiver));
+    });
+}
+
 #[test]
 fn a_copy_that_takes_too_long_says_so() {
     everywhere(|setup| {

@@ -143,8 +143,8 @@ fn write(mut copying: Copying, buffer: Vec<u8>) {
 }
 
 fn shut(copying: Copying) {
-    copying
-        .to
-        .shutdown(std::net::Shutdown::Write)
-        .then(move |result| copying.end(Vec::new(), result));
+    // Somebody else's write may be before it.
+    let shutting = copying.to.shutdown(std::net::Shutdown::Write);
+    let shutting = shutting.cancel_with(copying.completer.token());
+    shutting.then(move |result| copying.end(Vec::new(), result));
 }
