@@ -81,9 +81,10 @@ impl Stock {
     fn put(&mut self, returned: Returned) {
         match returned {
             Returned::Bytes(bytes) => {
-                let mut bytes = VecDeque::from(bytes);
-                bytes.append(&mut self.bytes);
-                self.bytes = bytes;
+                // What lies here already stays where it is: it may be much, and this little.
+                let count = bytes.len();
+                self.bytes.extend(bytes);
+                self.bytes.rotate_right(count);
             }
             Returned::Accepted(socket, peer) => self.sockets.push_front((socket, peer)),
             Returned::Units(units) => self.units += units,

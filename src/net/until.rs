@@ -21,6 +21,9 @@ pub struct ReadUntil<D, B> {
     beyond: usize,
 }
 
+/// How many bytes the first attempt asks for at most.
+const FIRST: usize = 4096;
+
 impl<D: Buf, B: BufMut> ReadUntil<D, B> {
     pub(super) fn new(delimiter: D, buf: B) -> Self {
         Self {
@@ -59,7 +62,12 @@ impl<D: Buf, B: BufMut> Operation for ReadUntil<D, B> {
         let room = self.buf.capacity() - self.done;
         // SAFETY: `done` is at most the capacity.
         let ptr = unsafe { self.buf.mut_ptr().add(self.done) };
-        let len = if self.found { 0 } else { room };
+        // As much again as there is, from a few on: what is read beyond the delimiter is copied out, and back for the next.
+        let len = if self.found {
+            0
+        } else {
+            room.min(self.done.max(FIRST))
+        };
         Request::Read { ptr, len }
     }
 
