@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use common::{Setup, everywhere, everywhere_once, pair, until};
 use proactor::{
-    CancelOutcome, CancelToken, Completer, Composed, ErrorKind, Finished, Initiation, Proactor,
+    CancelOutcome, CancelToken, Completer, CompletionPort, Composed, ErrorKind, Finished,
+    Initiation, Proactor,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -307,6 +308,58 @@ fn a_port_that_closes_asks_what_is_composed_to_end() {
         let report = proactor.shutdown(Instant::now());
         assert_eq!(report.left, 0);
         assert!(came.recv().unwrap().is_cancelled());
+    });
+}
+
+/// An operation that is made of one that is made of one, and so on.
+fn nested(port: &CompletionPort, depth: usize) -> Initiation<Composed<()>> {
+    let again = port.clone();
+    port.compose(move |completer: Completer<()>| {
+        let port = again.clone();
+        again.post(move || {
+            let token = completer.token().clone();
+            if depth == 0 {
+                let nap = port.sleep(HOUR).cancel_with(&token);
+                nap.then(move |result| completer.complete(result));
+            } else {
+                let next = nested(&port, depth - 1).cancel_with(&token);
+                next.then(move |result| completer.complete(result));
+            }
+        });
+    })
+}
+
+#[test]
+fn what_is_composed_may_be_deep() {
+    everywhere_once(|setup| {
+        for dropped in [false, true] {
+            let proactor = setup.build();
+            let token = CancelToken::new();
+            let deep = nested(proactor.port(), 20_000).cancel_with(&token);
+            deep.then(|result| assert!(result.unwrap_err().is_cancelled()));
+            while proactor.poll() > 0 {}
+            assert!(proactor.port().outstanding() > 20_000);
+            if !dropped {
+                token.cancel();
+                proactor.run();
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_composed_on_a_closed_port_is_asked_to_end() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        proactor.port().close();
+        let (kept, keep) = mpsc::channel();
+        proactor
+            .compose(move |completer: Completer<()>| kept.send(completer).unwrap())
+            .then(|result| assert!(result.unwrap_err().is_cancelled()));
+        let completer = keep.recv().unwrap();
+        assert!(completer.token().is_cancelled());
+        drop(completer);
+        assert_eq!(proactor.run(), 1);
     });
 }
 

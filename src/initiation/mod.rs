@@ -301,6 +301,7 @@ impl<O: Operation> Initiation<O> {
             (Target::ByHand(port, begin), Some(begun)) => {
                 limit_it(&port.0);
                 begin(&port, begun);
+                port.0.cancel_if_closed(name);
             }
             (Target::ByHand(port, _), None) => port.0.fail(cell, code::CLOSED),
             (Target::Failed(port, raw), _) => port.0.fail(cell, raw),

@@ -1,6 +1,7 @@
 //! Asking operations to end.
 
 use super::Inner;
+use super::token::CancelToken;
 use crate::cell::{Ptr, header, phase};
 use crate::id::ObjectId;
 use crate::operation::OperationKey;
@@ -31,15 +32,30 @@ pub enum CancelOutcome {
 impl Inner {
     /// Asks an operation to end, as cancelled or as timed out.
     pub(crate) fn cancel(&self, cell: Ptr, generation: u32, how: u64) -> CancelOutcome {
+        let (outcome, parts) = self.ask(cell, generation, how);
+        if let Some(parts) = parts {
+            parts.cancel();
+        }
+        outcome
+    }
+
+    /// As `cancel`, but leaves to the caller what the operation is made of: the token comes back. What is composed of what is
+    /// composed may be deep.
+    pub(crate) fn ask(
+        &self,
+        cell: Ptr,
+        generation: u32,
+        how: u64,
+    ) -> (CancelOutcome, Option<CancelToken>) {
         if !header(cell).request_cancel(generation, how) {
-            return CancelOutcome::TooLate;
+            return (CancelOutcome::TooLate, None);
         }
         // From here on the cell may be somebody else's: what is read is checked again under the lock that decides.
         let object = ObjectId::from_bits(header(cell).data());
         let done = match (object, object.place_by_hand()) {
             (_, Some(place)) => {
-                self.composed.cancel(cell, generation, place);
-                None
+                let parts = self.composed.token(cell, generation, place);
+                return (CancelOutcome::Requested, parts);
             }
             (ObjectId::TIMER, _) => self.timers.cancel(cell, generation),
             (ObjectId::BLOCKING, _) => self.lane.cancel(cell, generation),
@@ -48,7 +64,7 @@ impl Inner {
         if let Some(done) = done {
             self.complete(done, None);
         }
-        CancelOutcome::Requested
+        (CancelOutcome::Requested, None)
     }
 
     /// As `cancel`, by the operation's key.

@@ -14,7 +14,8 @@ use crate::cell::{Ptr, header, phase};
 use crate::completion::Completion;
 use crate::error::{Error, ErrorKind};
 use crate::id::Kind;
-use crate::operation::{Operation, Request, cancelled, part, sealed};
+use crate::operation::{Operation, OperationKey, Request, cancelled, part, sealed};
+use crate::sync::atomic::Ordering;
 use crate::sync::{Mutex, mutant};
 
 /// The operation of [`CompletionPort::compose`](crate::CompletionPort::compose).
@@ -225,19 +226,15 @@ impl Table {
         drop(taken);
     }
 
-    /// Passes on a request to end that the cell has accepted; a tenant that has gone meanwhile hears nothing.
-    pub(crate) fn cancel(&self, cell: Ptr, generation: u32, place: usize) {
+    /// Whom to pass a request to end on to that the cell has accepted; a tenant that has gone meanwhile hears nothing.
+    pub(crate) fn token(&self, cell: Ptr, generation: u32, place: usize) -> Option<CancelToken> {
         let places = self.0.lock();
         let taken = places.taken.get(place).and_then(Option::as_ref);
         let is_it = |taken: &&Taken| {
             (taken.cell == cell && taken.generation == generation)
                 || mutant("composed-of-any-tenant")
         };
-        let token = taken.filter(is_it).map(|taken| taken.token.clone());
-        drop(places);
-        if let Some(token) = token {
-            token.cancel();
-        }
+        taken.filter(is_it).map(|taken| taken.token.clone())
     }
 
     /// Whose places are taken.
@@ -249,6 +246,14 @@ impl Table {
 }
 
 impl Inner {
+    /// Asks an operation by hand that has just begun to end, if the port is closed. It has been entered before this looks, and the
+    /// port is closed before `cancel_composed` looks, under the same lock: one of the two sees the other.
+    pub(crate) fn cancel_if_closed(&self, key: OperationKey) {
+        if self.closed.load(Ordering::Relaxed) {
+            self.cancel_key(key, phase::CANCEL);
+        }
+    }
+
     /// Asks every open operation by hand to end.
     pub(crate) fn cancel_composed(&self) {
         for (cell, generation) in self.composed.all() {

@@ -148,7 +148,7 @@ impl CancelToken {
             // What is asked to end looks for no lock of ours, but whoever finishes it may.
             drop(state);
             for ports in watched {
-                ports.cancel();
+                ports.cancel(&mut next);
             }
             next.extend(children);
         }
@@ -207,10 +207,14 @@ impl Watched {
         !self.keys.is_empty()
     }
 
-    fn cancel(self) {
+    /// Asks them to end; the tokens of what they are made of go to `next`.
+    fn cancel(self, next: &mut Vec<Arc<Shared>>) {
         if let Some(inner) = self.port.upgrade() {
             for key in self.keys {
-                inner.cancel_key(key, phase::CANCEL);
+                let open = key.resolve(&inner.home);
+                let parts = open
+                    .and_then(|(cell, generation)| inner.ask(cell, generation, phase::CANCEL).1);
+                next.extend(parts.map(|CancelToken(parts)| parts));
             }
         }
     }
