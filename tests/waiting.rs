@@ -424,9 +424,9 @@ fn what_could_never_be_is_refused_and_the_buffer_comes_back() {
 /// Each of two handlers on strands sees the other at work until that waits as well: not both may rely on the other.
 #[test]
 fn two_that_wait_within_strands_do_not_wait_for_each_other() {
-    fn again(strand: &Strand<usize>, over: mpsc::Sender<()>) {
+    fn again(strand: &Strand<(usize, mpsc::Sender<()>)>) {
         let same = strand.clone();
-        strand.post(move |left| {
+        strand.post(move |(left, _)| {
             let port = same.port().unwrap();
             let other = port.clone();
             let turn = port.compose(move |completer: Completer<()>| {
@@ -437,7 +437,7 @@ fn two_that_wait_within_strands_do_not_wait_for_each_other() {
             }
             *left -= 1;
             if *left > 0 {
-                again(&same, over);
+                again(&same);
             }
         });
     }
@@ -446,7 +446,7 @@ fn two_that_wait_within_strands_do_not_wait_for_each_other() {
         proactor.start().unwrap();
         let (over, all) = mpsc::channel();
         for _ in 0..2 {
-            again(&Strand::new(&proactor, 1000), over.clone());
+            again(&Strand::new(&proactor, (1000, over.clone())));
         }
         drop(over);
         let none = all.recv_timeout(SOON).unwrap_err();
