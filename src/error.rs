@@ -193,7 +193,8 @@ impl Error {
         }
     }
 
-    /// How many bytes a composed operation (`read_exact`, `read_until`, `write_all`) had transferred before.
+    /// How many bytes a composed operation (`read_exact`, `read_until`, `write_all`) had transferred before; of
+    /// [`accept_each`](crate::net::TcpListener::accept_each) how many connections.
     pub fn transferred(&self) -> usize {
         self.transferred
     }

@@ -13,6 +13,35 @@ pub struct Finished<T> {
     pub outputs: Vec<T>,
     /// Whose output came first, second and so on, as indexes of `outputs`.
     pub order: Vec<usize>,
+    /// Whether the time limit of the whole had passed; then what it cut short says *cancelled*.
+    pub timed_out: bool,
+}
+
+impl<T> Finished<T> {
+    /// Whose output came first, and that output; `None` of none at all.
+    pub fn first(&self) -> Option<(usize, &T)> {
+        let &index = self.order.first()?;
+        Some((index, self.outputs.get(index)?))
+    }
+}
+
+/// What can be said to have gone well: the outputs of this crate's operations.
+pub trait Success {
+    /// Whether it has.
+    fn is_success(&self) -> bool;
+}
+
+impl<T, E> Success for Result<T, E> {
+    fn is_success(&self) -> bool {
+        self.is_ok()
+    }
+}
+
+/// With the buffer.
+impl<T, E, B> Success for (Result<T, E>, B) {
+    fn is_success(&self) -> bool {
+        self.0.is_ok()
+    }
 }
 
 /// What a pair came to: both outputs.
@@ -24,19 +53,20 @@ pub struct Both<A, B> {
     pub other: B,
     /// Whether `this` came first.
     pub this_first: bool,
+    /// Whether the time limit of the whole had passed; then what it cut short says *cancelled*.
+    pub timed_out: bool,
 }
 
-/// How many of a group are waited for before the rest is asked to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Until {
-    First,
-    All,
-}
+/// After which output the rest of a group is asked to end.
+type Enough<T> = fn(&T) -> bool;
+
+/// Makes the whole of the outputs, their order, and whether the limit of the whole had passed.
+type Make<T, W> = fn(Vec<T>, Vec<usize>, bool) -> Option<W>;
 
 /// A group that has begun.
 struct Group<T: Send + 'static, W: Send + 'static> {
-    until: Until,
-    make: fn(Vec<T>, Vec<usize>) -> Option<W>,
+    enough: Enough<T>,
+    make: Make<T, W>,
     gathered: Mutex<Gathered<T, W>>,
 }
 
@@ -48,13 +78,13 @@ struct Gathered<T: Send + 'static, W: Send + 'static> {
 
 impl<T: Send + 'static, W: Send + 'static> Group<T, W> {
     fn new(
-        until: Until,
+        enough: Enough<T>,
         count: usize,
         completer: Completer<W>,
-        make: fn(Vec<T>, Vec<usize>) -> Option<W>,
+        make: Make<T, W>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            until,
+            enough,
             make,
             gathered: Mutex::new(Gathered {
                 outputs: (0..count).map(|_| None).collect(),
@@ -66,12 +96,12 @@ impl<T: Send + 'static, W: Send + 'static> Group<T, W> {
 
     /// Takes in the output of the operation `index`. Whoever brings the last completes the group.
     fn take(&self, index: usize, output: T) {
+        let enough = (self.enough)(&output);
         let mut gathered = self.gathered.lock();
         gathered.outputs[index] = Some(output);
         gathered.order.push(index);
         if gathered.order.len() < gathered.outputs.len() && !mutant("group-waits-for-one") {
-            let first = gathered.order.len() == 1 && self.until == Until::First;
-            let rest = gathered.completer.as_ref().filter(|_| first);
+            let rest = gathered.completer.as_ref().filter(|_| enough);
             let rest = rest.map(|completer| completer.token().clone());
             drop(gathered);
             if let Some(rest) = rest.filter(|_| !mutant("first-cancels-nobody")) {
@@ -83,10 +113,12 @@ impl<T: Send + 'static, W: Send + 'static> Group<T, W> {
         let order = std::mem::take(&mut gathered.order);
         let completer = gathered.completer.take();
         drop(gathered);
-        let whole = (self.make)(outputs.into_iter().flatten().collect(), order);
         // Without a whole the completer is dropped, which says that nobody completes it.
-        if let Some((completer, whole)) = completer.zip(whole) {
-            completer.complete(Ok(whole));
+        if let Some(completer) = completer {
+            let outputs = outputs.into_iter().flatten().collect();
+            if let Some(whole) = (self.make)(outputs, order, completer.has_timed_out()) {
+                completer.complete(Ok(whole));
+            }
         }
     }
 }
@@ -97,24 +129,30 @@ enum Either<A, B> {
     Other(B),
 }
 
-fn both<A, B>(outputs: Vec<Either<A, B>>, order: Vec<usize>) -> Option<Both<A, B>> {
+fn both<A, B>(
+    outputs: Vec<Either<A, B>>,
+    order: Vec<usize>,
+    timed_out: bool,
+) -> Option<Both<A, B>> {
     let mut outputs = outputs.into_iter();
     match (outputs.next()?, outputs.next()?) {
         (Either::This(this), Either::Other(other)) => Some(Both {
             this,
             other,
             this_first: order.first() == Some(&0),
+            timed_out,
         }),
         _ => None,
     }
 }
 
 impl CompletionPort {
-    /// The first of several operations, which may be of several ports: when one has ended, the others are asked to end, and when all
-    /// have, there is the output of each. So what ended all the same at the last moment is not lost, and at most one of them
-    /// succeeded for nothing. Each of them may have time limits and tokens of its own.
+    /// The first of several operations, which may be of several ports: when one has ended, well or not, the others are asked to end, and
+    /// when all have, there is the output of each. So what ended all the same at the last moment is not lost. Each of them may have
+    /// time limits and tokens of its own. Where a failure is no end, take [`first_ok_of`](Self::first_ok_of).
     ///
-    /// A request to end this one ends all of them; the outputs say so. Of none at all the output is empty, at once.
+    /// A request to end this one ends all of them, as cancelled; if that was its time limit, [`Finished::timed_out`] says so. Of none at
+    /// all the output is empty, at once.
     ///
     /// ```
     /// use proactor::Proactor;
@@ -132,12 +170,34 @@ impl CompletionPort {
         &self,
         initiations: impl IntoIterator<Item = Initiation<O>>,
     ) -> Initiation<Composed<Finished<O::Output>>> {
-        self.group(Until::First, initiations)
+        self.group(|_| true, initiations)
+    }
+
+    /// As [`first_of`](Self::first_of), but goes on until one has ended well, or all have ended.
+    ///
+    /// ```
+    /// use proactor::{net::{TcpListener, TcpStream}, Proactor};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let proactor = Proactor::builder().build()?;
+    /// let gone = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?; // nobody listens there any more
+    /// let listener = TcpListener::bind(&proactor, "127.0.0.1:0".parse()?)?;
+    /// let addresses = [gone, listener.local_addr()?];
+    /// let connects = addresses.map(|address| TcpStream::connect(&proactor, address));
+    /// let finished = proactor.first_ok_of(connects).wait()?;
+    /// assert!(finished.outputs[0].is_err() && finished.outputs[1].is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn first_ok_of<O: Operation<Output: Success>>(
+        &self,
+        initiations: impl IntoIterator<Item = Initiation<O>>,
+    ) -> Initiation<Composed<Finished<O::Output>>> {
+        self.group(O::Output::is_success, initiations)
     }
 
     /// All of several operations: when all have ended, there is the output of each. Nothing ends because another failed.
     ///
-    /// A request to end this one ends all of them; the outputs say so. Of none at all the output is empty, at once.
+    /// A request to end this one ends all of them, as with [`first_of`](Self::first_of). Of none at all the output is empty, at once.
     ///
     /// ```
     /// use proactor::Proactor;
@@ -155,12 +215,12 @@ impl CompletionPort {
         &self,
         initiations: impl IntoIterator<Item = Initiation<O>>,
     ) -> Initiation<Composed<Finished<O::Output>>> {
-        self.group(Until::All, initiations)
+        self.group(|_| false, initiations)
     }
 
     fn group<O: Operation>(
         &self,
-        until: Until,
+        enough: Enough<O::Output>,
         initiations: impl IntoIterator<Item = Initiation<O>>,
     ) -> Initiation<Composed<Finished<O::Output>>> {
         let initiations: Vec<_> = initiations.into_iter().collect();
@@ -169,11 +229,18 @@ impl CompletionPort {
                 return completer.complete(Ok(Finished {
                     outputs: Vec::new(),
                     order: Vec::new(),
+                    timed_out: false,
                 }));
             }
             let token = completer.token().clone();
-            let make = |outputs, order| Some(Finished { outputs, order });
-            let group = Group::new(until, initiations.len(), completer, make);
+            let make = |outputs, order, timed_out| {
+                Some(Finished {
+                    outputs,
+                    order,
+                    timed_out,
+                })
+            };
+            let group = Group::new(enough, initiations.len(), completer, make);
             for (index, initiation) in initiations.into_iter().enumerate() {
                 let group = Arc::clone(&group);
                 initiation
@@ -203,7 +270,7 @@ impl<O: Operation> Initiation<O> {
         self,
         other: Initiation<P>,
     ) -> Initiation<Composed<Both<O::Output, P::Output>>> {
-        self.pair(other, Until::First)
+        self.pair(other, |_| true)
     }
 
     /// This operation and another: when both have ended, there are both outputs. As [`CompletionPort::all_of`], for two of different
@@ -224,18 +291,18 @@ impl<O: Operation> Initiation<O> {
         self,
         other: Initiation<P>,
     ) -> Initiation<Composed<Both<O::Output, P::Output>>> {
-        self.pair(other, Until::All)
+        self.pair(other, |_| false)
     }
 
     fn pair<P: Operation>(
         self,
         other: Initiation<P>,
-        until: Until,
+        enough: Enough<Either<O::Output, P::Output>>,
     ) -> Initiation<Composed<Both<O::Output, P::Output>>> {
         self.port()
             .compose(move |completer: Completer<Both<_, _>>| {
                 let token = completer.token().clone();
-                let this = Group::new(until, 2, completer, both);
+                let this = Group::new(enough, 2, completer, both);
                 let that = Arc::clone(&this);
                 self.cancel_with(&token)
                     .then(move |output| this.take(0, Either::This(output)));

@@ -48,7 +48,7 @@ pub use crate::builder::Builder;
 pub use crate::completion::Completion;
 pub use crate::dispatch::{ParseStrategyError, Strategy};
 pub use crate::error::{BuildError, Error, ErrorKind, Full, NoWorker};
-pub use crate::group::{Both, Finished};
+pub use crate::group::{Both, Finished, Success};
 pub use crate::id::{Kind, ObjectId};
 pub use crate::initiation::{Initiation, InitiationFuture, Unbound, WAIT_DEPTH};
 #[cfg(not(proactor_loom))]

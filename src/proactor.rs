@@ -10,10 +10,11 @@ use crate::builder::Builder;
 #[cfg(not(proactor_loom))]
 use crate::error::BuildError;
 use crate::error::{Error, Full, NoWorker};
+use crate::group::{Finished, Success};
 use crate::id::Kind;
 use crate::initiation::{Initiation, WAIT_DEPTH};
 use crate::local::Local;
-use crate::operation::OperationKey;
+use crate::operation::{Operation, OperationKey};
 use crate::port::compose::{Completer, Composed};
 use crate::port::pool::Place;
 use crate::port::worker::{Bounds, Ran};
@@ -318,6 +319,7 @@ impl Proactor {
     }
 
     /// Work that is outstanding for as long as the guard lives: `run` does not return meanwhile.
+    #[must_use = "a guard that is dropped at once keeps nothing"]
     pub fn guard(&self) -> WorkGuard {
         WorkGuard::of(self.port.clone())
     }
@@ -441,6 +443,30 @@ impl Proactor {
         R: Send + 'static,
     {
         self.port.blocking(call)
+    }
+
+    /// As [`CompletionPort::first_of`].
+    pub fn first_of<O: Operation>(
+        &self,
+        initiations: impl IntoIterator<Item = Initiation<O>>,
+    ) -> Initiation<Composed<Finished<O::Output>>> {
+        self.port.first_of(initiations)
+    }
+
+    /// As [`CompletionPort::first_ok_of`].
+    pub fn first_ok_of<O: Operation<Output: Success>>(
+        &self,
+        initiations: impl IntoIterator<Item = Initiation<O>>,
+    ) -> Initiation<Composed<Finished<O::Output>>> {
+        self.port.first_ok_of(initiations)
+    }
+
+    /// As [`CompletionPort::all_of`].
+    pub fn all_of<O: Operation>(
+        &self,
+        initiations: impl IntoIterator<Item = Initiation<O>>,
+    ) -> Initiation<Composed<Finished<O::Output>>> {
+        self.port.all_of(initiations)
     }
 
     /// As [`CompletionPort::compose`].

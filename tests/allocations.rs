@@ -153,16 +153,23 @@ fn limits(shared: &Arc<Shared>, rounds: usize, _hold: bool) {
     }
 }
 
-/// Timers with a token that serves all of them.
+/// Timers with a token that serves all of them; all of the warm-up's are open at once.
 fn tokens(shared: &Arc<Shared>, rounds: usize, hold: bool) {
-    let wait = Duration::from_millis(if hold { 60 } else { 3 });
+    let wait = match hold {
+        true => Duration::from_secs(3600),
+        false => Duration::from_millis(3),
+    };
+    let mut held = Vec::new();
     for _ in 0..rounds {
         let each = Arc::clone(shared);
-        let nap = shared.port.sleep(wait);
-        nap.cancel_with(&shared.token).then(move |result| {
-            result.expect("nobody cancels it");
-            finish(&each);
-        });
+        let nap = shared.port.sleep(wait).cancel_with(&shared.token);
+        let key = nap.then(move |_| finish(&each));
+        if hold {
+            held.push(key);
+        }
+    }
+    for key in held {
+        shared.port.cancel(key);
     }
 }
 

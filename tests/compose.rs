@@ -412,3 +412,33 @@ fn the_loser_of_a_race_loses_no_byte() {
         assert_eq!((raced.this.0.unwrap(), &raced.this.1), (4, b"data"));
     });
 }
+
+#[test]
+fn the_first_that_succeeds_ends_the_others_and_a_failure_does_not() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        let fails = || proactor.sleep(HOUR).timeout(SHORT);
+        let naps = [fails(), proactor.sleep(5 * SHORT), proactor.sleep(HOUR)];
+        let finished = proactor.first_ok_of(naps).wait().unwrap();
+        assert_eq!(finished.order, [0, 1, 2]);
+        assert!(finished.outputs[0].as_ref().unwrap_err().is_timeout());
+        assert!(finished.outputs[1].is_ok());
+        assert!(finished.outputs[2].as_ref().unwrap_err().is_cancelled());
+        assert_eq!(finished.first().map(|(index, _)| index), Some(0));
+        let none = proactor.first_ok_of([fails(), fails()]).wait().unwrap();
+        assert!(
+            none.outputs
+                .iter()
+                .all(|nap| nap.as_ref().unwrap_err().is_timeout())
+        );
+        assert!(!none.timed_out, "the parts' limits, not the whole's");
+        let late = [proactor.sleep(HOUR), proactor.sleep(HOUR)];
+        let late = proactor.first_ok_of(late).timeout(SHORT).wait().unwrap();
+        assert!(late.timed_out && late.outputs.iter().all(Result::is_err));
+        let both = proactor
+            .sleep(HOUR)
+            .join(proactor.sleep(HOUR))
+            .timeout(SHORT);
+        assert!(both.wait().unwrap().timed_out);
+    });
+}

@@ -487,3 +487,72 @@ fn further_up_on_the_stack_it_finds_its_place_again() {
         assert!(outer.run_one() == 1);
     });
 }
+
+/// A handler waits while the proactor is stopped, by a word or by another's panic: `run` returns as soon as it has its output, a
+/// composed one too.
+#[test]
+fn a_handler_that_waits_is_served_while_nobody_else_runs() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        let (port, stopper) = (proactor.port().clone(), proactor.port().clone());
+        let (two_naps, late) = (composed(&port), Arc::new(AtomicBool::new(false)));
+        let ran_late = Arc::clone(&late);
+        proactor.post(move || {
+            stopper.stop();
+            port.sleep(Duration::from_millis(2)).wait().unwrap();
+            two_naps.wait().unwrap();
+            port.sleep(Duration::from_secs(3600))
+                .then(move |_| ran_late.store(true, Ordering::Relaxed));
+        });
+        assert!(proactor.run() >= 1 && proactor.stopped());
+        assert_eq!(
+            (late.load(Ordering::Relaxed), proactor.port().outstanding()),
+            (false, 1)
+        );
+
+        let panicking = setup.build();
+        let port = panicking.port().clone();
+        let (begin, begun) = mpsc::channel();
+        panicking.post(move || {
+            begin.send(()).unwrap();
+            port.sleep(Duration::from_millis(5)).wait().unwrap();
+            composed(&port).wait().unwrap();
+        });
+        panicking.post(move || {
+            begun.recv().unwrap();
+            panic!("on purpose");
+        });
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panicking.run()));
+        assert!(ran.is_err(), "the panic goes out");
+        assert_eq!(panicking.port().outstanding(), 0);
+    });
+}
+
+/// On a port that is closed nobody need run: whatever is waited for ends as closed, and its buffer comes back.
+#[test]
+fn after_a_shutdown_whatever_is_waited_for_ends_as_closed() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        let (stream, _client) = pair(&proactor);
+        let group = proactor.all_of([proactor.sleep(Duration::ZERO)]);
+        proactor.shutdown(Instant::now());
+        let (result, buf) = stream.read(vec![7; 3]).wait();
+        assert_eq!(
+            (result.unwrap_err().kind(), buf),
+            (ErrorKind::Closed, vec![7; 3])
+        );
+        assert_eq!(
+            proactor
+                .sleep(SOON)
+                .timeout(SOON)
+                .wait()
+                .unwrap_err()
+                .kind(),
+            ErrorKind::Closed
+        );
+        assert_eq!(group.wait().unwrap_err().kind(), ErrorKind::Closed);
+        let awaited =
+            pollster::block_on(std::future::IntoFuture::into_future(proactor.sleep(SOON)));
+        assert_eq!(awaited.unwrap_err().kind(), ErrorKind::Closed);
+    });
+}

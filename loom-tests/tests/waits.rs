@@ -95,3 +95,54 @@ fn mutant_who_waits_within_a_strand_keeps_what_it_was_told() {
         "a_call_finds_the_worker_that_does_not_wait_within_a_strand",
     );
 }
+
+/// A handler waits for data while everybody is stopped: it is served, so that the run can end; and the other worker hears of the
+/// stop, whoever the bell was rung for.
+fn stop_beside_a_wait(seen: &Seen) {
+    ticks(usize::MAX);
+    let port = port(Strategy::LeaderFollowers, 2, 2, 1);
+    // Other work is outstanding, so nobody goes home for want of it.
+    port.enter();
+    let object = port.open(0);
+    let waited = Once::default();
+    port.port.post({
+        let waited = waited.clone();
+        move || waited.happen(object.taking(1).wait().is_ok())
+    });
+    let both = workers(&port, 2);
+    port.port.stop();
+    port.arrive(0, 1);
+    match join(both) {
+        0 => seen.saw("never began"),
+        _ => {
+            assert!(waited.how());
+            seen.saw("served");
+        }
+    }
+    port.cross_off();
+}
+
+#[test]
+fn a_handler_that_waits_is_served_beside_a_stop() {
+    model(
+        "a_handler_that_waits_is_served_beside_a_stop",
+        &["never began", "served"],
+        stop_beside_a_wait,
+    );
+}
+
+#[test]
+fn mutant_a_waiter_is_stopped_within_its_handler() {
+    kills(
+        "waiter-is-halted",
+        "a_handler_that_waits_is_served_beside_a_stop",
+    );
+}
+
+#[test]
+fn mutant_a_waiter_keeps_the_stop_to_itself() {
+    kills(
+        "waiter-keeps-the-stop",
+        "a_handler_that_waits_is_served_beside_a_stop",
+    );
+}

@@ -12,7 +12,7 @@ use super::Initiation;
 use crate::cell::phase;
 use crate::error::Error;
 use crate::id::{Kind, ObjectId};
-use crate::operation::{self, Body, Operation, OperationKey};
+use crate::operation::{self, Body, Operation, OperationKey, code};
 use crate::port::WeakPort;
 use crate::sync::{Arc, Mutex, mutant};
 
@@ -26,6 +26,8 @@ use crate::sync::{Arc, Mutex, mutant};
 /// - So a read or an accept keeps its direction until its output is taken or the future is dropped: the next one of that stream
 ///   or listener waits for that, in whichever form it is. Whoever keeps the future of a finished read unpolled and waits for
 ///   a later read of the same stream waits for ever.
+/// - On a closed port it ends as closed at once. While the proactor is stopped it waits for a
+///   [`restart`](crate::Proactor::restart), as everything does.
 /// - If the proactor is dropped, the output is as it is then: cancelled, most likely. A future never hangs for that.
 ///
 /// It can be sent to another thread between two polls. Beginning it allocates once.
@@ -171,6 +173,9 @@ impl<O: Operation> Future for InitiationFuture<O> {
         let waker = context.waker().clone();
         let (slot, began) = match mem::replace(&mut self.0, State::Over) {
             State::Described(initiation) => {
+                if initiation.is_on_closed_port() {
+                    return Poll::Ready(initiation.end(code::CLOSED));
+                }
                 // Nobody can have filled it unseen: the waker is there before the operation is.
                 self.0 = begin(initiation, waker);
                 return Poll::Pending;

@@ -205,6 +205,11 @@ impl<O: Operation, C> Initiation<O, C> {
         self.target.inner().home.id
     }
 
+    /// Whether it could only end as closed.
+    fn is_on_closed_port(&self) -> bool {
+        self.target.inner().is_closed()
+    }
+
     /// The port that it will be initiated on.
     pub(crate) fn port(&self) -> CompletionPort {
         self.target.port()

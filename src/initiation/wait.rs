@@ -64,6 +64,10 @@ impl<O: Operation> Initiation<O> {
     /// events in place of those who could, and leaves what comes to them. Then a composed operation, which is made of handlers,
     /// needs another thread at work; where there is none the result is `WouldDeadlock`, too.
     ///
+    /// On a closed port, as after [`shutdown`](crate::Proactor::shutdown), the operation ends as closed, at once. While the proactor is
+    /// stopped nobody delivers anything, a time limit neither: then this waits for a [`restart`](crate::Proactor::restart), but inside a
+    /// handler it goes on, since [`run`](crate::Proactor::run) returns only when its handlers have.
+    ///
     /// If the proactor is dropped meanwhile the operation ends as cancelled, or as closed if it had not begun, and the buffers come
     /// back, too.
     ///
@@ -78,10 +82,13 @@ impl<O: Operation> Initiation<O> {
         let depth = Local::with_any(&inner.home, |local| {
             local.map_or(0, |local| local.depth.get())
         });
+        if self.is_on_closed_port() {
+            return self.end(code::CLOSED);
+        }
         let leading = strands_held().then(|| inner.pool.lead_only());
         let in_strand = leading.is_some();
         if depth >= WAIT_DEPTH || (O::KIND == Kind::Composed && is_stuck(inner, leading.as_ref())) {
-            return self.refuse();
+            return self.end(code::WOULD_DEADLOCK);
         }
         let slot = Arc::new(Slot {
             filled: Mutex::new(Filled::NotYet),
@@ -111,8 +118,12 @@ impl<O: Operation> Initiation<O> {
 impl<O: Operation, C> Initiation<O, C> {
     /// Ends it without having begun it, since to wait for it here could never end.
     pub(crate) fn refuse(self) -> O::Output {
-        self.op
-            .finish(operation::decode(code::WOULD_DEADLOCK, O::KIND))
+        self.end(code::WOULD_DEADLOCK)
+    }
+
+    /// Ends it without having begun it.
+    pub(super) fn end(self, raw: i64) -> O::Output {
+        self.op.finish(operation::decode(raw, O::KIND))
     }
 }
 
@@ -136,6 +147,9 @@ fn drive(inner: &Inner, open: &dyn Fn() -> bool, lead_only: bool) {
         lead_only: lead_only && !mutant("strand-waits-as-others"),
         ..Bounds::FOREVER
     };
+    let here = Local::with_any(&inner.home, |local| {
+        local.is_some_and(|local| local.depth.get() > 0)
+    });
     while open() {
         // Also at the end: whoever leaves drops what is left, and that fills the slot.
         let nested = Local::with_any(&inner.home, |local| {
@@ -151,7 +165,13 @@ fn drive(inner: &Inner, open: &dyn Fn() -> bool, lead_only: bool) {
         if let Some(panic) = ran.panic {
             std::panic::resume_unwind(panic);
         }
-        if open() && inner.is_stopped() {
+        // A handler that waits is served to its end, also while nobody else runs.
+        let halted = if here {
+            inner.is_ended()
+        } else {
+            inner.is_stopped()
+        };
+        if open() && halted {
             // Whoever stopped it may have it run again; if it has ended, others still hold what they are at.
             inner.pool.await_change(|| !open() || !inner.is_stopped());
         }

@@ -117,13 +117,16 @@ impl<T: Send + 'static> Completer<T> {
         &self.token
     }
 
-    /// What an error of a part means for the whole, whose limit may have passed: for an output in which the error stands elsewhere
-    /// than where [`complete`](Self::complete) looks.
+    /// Whether the operation's time limit has passed: then its token was cancelled for that.
+    pub fn has_timed_out(&self) -> bool {
+        self.cell
+            .is_some_and(|cell| header(cell).phase() == phase::TIMEOUT)
+    }
+
+    /// What an error of a part means for the whole: *cancelled* is *timed out*, if the whole's limit has passed. For an output that
+    /// has the error elsewhere than where [`complete`](Self::complete) looks: inside a `T` that is a result of your own, say.
     pub fn limited(&self, error: Error) -> Error {
-        let timed_out = self
-            .cell
-            .is_some_and(|cell| header(cell).phase() == phase::TIMEOUT);
-        error.of_limit(timed_out)
+        error.of_limit(self.has_timed_out())
     }
 
     fn end(&mut self, output: Option<Result<T, Error>>) {

@@ -248,6 +248,11 @@ impl Inner {
         self.halt.load(Ordering::Acquire) != 0
     }
 
+    /// Whether everything is closed, and what is initiated now ends as that.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     /// Whether the proactor is gone.
     pub(crate) fn is_ended(&self) -> bool {
         self.halt.load(Ordering::Relaxed) & halt::ENDED != 0
@@ -375,7 +380,6 @@ impl Inner {
     pub(crate) fn is_restless(&self, index: usize) -> bool {
         self.has_work()
             || !(self.affinity.is_empty(index) || mutant("call-not-looked-for"))
-            || self.is_stopped()
             || self.home.ledger.is_settled()
     }
 
@@ -546,7 +550,8 @@ impl CompletionPort {
         self.0.cancel_composed();
     }
 
-    /// How many operations and calls are outstanding: initiated or posted, and their handlers not finished. A snapshot.
+    /// How many operations and calls are outstanding: initiated or posted, and their handlers not finished. A composed one counts beside
+    /// its parts, and a [`WorkGuard`](crate::WorkGuard) as one, of which a started proactor has its own. A snapshot.
     pub fn outstanding(&self) -> usize {
         self.0.home.ledger.outstanding()
     }

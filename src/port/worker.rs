@@ -19,6 +19,9 @@ use crate::local::Local;
 use crate::queue::List;
 use crate::sync::{mutant, yield_now};
 
+/// How long a thread sleeps that waits for an output of which nobody can tell it.
+const TICK: Duration = Duration::from_millis(1);
+
 /// How long a call to the loop goes on.
 #[derive(Clone, Copy)]
 pub(crate) struct Bounds<'a> {
@@ -69,6 +72,8 @@ struct Shift<'a> {
     stood: bool,
     /// Whether this thread sits untimed though it waits for an output: see `Pool::stay_alone`.
     alone: bool,
+    /// Whether a handler waits for its output here: it is served also while nobody else runs, since it ends no sooner.
+    serves_handler: bool,
     /// Whether the handler that this is nested in has a permit.
     nested_in_permitted: bool,
     ran: Ran,
@@ -136,6 +141,7 @@ impl Inner {
             searching: false,
             stood: false,
             alone: false,
+            serves_handler: bounds.until.is_some() && local.depth.get() > 0,
             nested_in_permitted: local.permit.get(),
             ran: Ran::default(),
         };
@@ -151,7 +157,7 @@ impl Inner {
 impl Shift<'_> {
     fn work(&mut self, bounds: Bounds<'_>) {
         while self.ran.handlers < bounds.limit && self.ran.panic.is_none() {
-            if self.inner.is_stopped() || bounds.until.is_some_and(|go_on| !go_on()) {
+            if self.is_halted() || bounds.until.is_some_and(|go_on| !go_on()) {
                 break;
             }
             if bounds.lead_only {
@@ -182,13 +188,27 @@ impl Shift<'_> {
         }
     }
 
+    /// Whether this worker is to return.
+    fn is_halted(&self) -> bool {
+        if self.serves_handler && !mutant("waiter-is-halted") {
+            self.inner.is_ended()
+        } else {
+            self.inner.is_stopped()
+        }
+    }
+
+    /// Whether this worker, about to sleep, must not.
+    fn is_restless(&self) -> bool {
+        self.is_halted() || self.inner.is_restless(self.local.index)
+    }
+
     /// Until when to sleep. A thread that waits for one output, whose handler another worker may run, is not told of
     /// that while it sleeps (the bell cannot choose whom it wakes): it looks once a tick, unless it sits alone.
     fn nap(&self, bounds: Bounds<'_>) -> Option<Instant> {
         if bounds.until.is_none() || self.alone {
             return bounds.deadline;
         }
-        let tick = Instant::now() + Duration::from_millis(1);
+        let tick = Instant::now() + TICK;
         Some(bounds.deadline.map_or(tick, |deadline| deadline.min(tick)))
     }
 
@@ -321,7 +341,7 @@ impl Shift<'_> {
             // `leave` tells the others.
             return Idle::Over;
         }
-        if self.spin() {
+        if self.looks_in(bounds) || self.spin() {
             return Idle::LookAgain;
         }
         let index = self.local.index;
@@ -329,16 +349,30 @@ impl Shift<'_> {
             let unparked = self
                 .inner
                 .sleep
-                .park(index, self.nap(bounds), || self.inner.is_restless(index));
+                .park(index, self.nap(bounds), || self.is_restless());
             self.searching = unparked == Unparked::Searching;
             return Idle::LookAgain;
         }
-        if self.inner.is_restless(index) {
+        if self.is_restless() {
             self.rise(false);
         } else {
             self.sit_through(bounds);
         }
         Idle::LookAgain
+    }
+
+    /// Serves a handler while everybody else is to return: looks at each tick, and leaves the seat, and so the bell, to those who are to
+    /// hear of it. False if nobody is to return.
+    fn looks_in(&mut self, bounds: Bounds<'_>) -> bool {
+        if !self.serves_handler || !self.inner.is_stopped() {
+            return false;
+        }
+        if !self.reap(Some(Instant::now())) {
+            let over = || bounds.until.is_some_and(|go_on| !go_on());
+            let tick = Instant::now() + TICK;
+            self.inner.pool.await_change_until(tick, over);
+        }
+        true
     }
 
     /// Waits on the seat that this worker has; longer, if it is the only one and waits for an output.
@@ -370,8 +404,11 @@ impl Shift<'_> {
             }
         }
         self.inner.share(self.local);
+        if self.looks_in(bounds) {
+            return;
+        }
         if self.inner.sleep.sit(Some(self.local.index)) {
-            if self.inner.is_stopped() {
+            if self.is_halted() {
                 self.rise(false);
             } else {
                 self.sit_through(bounds);
@@ -391,7 +428,7 @@ impl Shift<'_> {
         let until = from_now(spin);
         // Who spins hears of no event: so only beside somebody who does.
         while self.inner.sleep.is_watched() && Instant::now() < until {
-            if self.inner.is_restless(self.local.index) {
+            if self.is_restless() {
                 return true;
             }
             for _ in 0..16 {
@@ -440,7 +477,9 @@ impl Shift<'_> {
             self.inner.sleep.gave_up();
         }
         let for_another = notified && self.inner.pool.somebody_is_alone();
-        if self.inner.is_stopped() || for_another || stood.for_sitter {
+        let keeps = self.serves_handler && mutant("waiter-keeps-the-stop");
+        let halted = self.inner.is_stopped() && !keeps;
+        if halted || for_another || stood.for_sitter {
             // The bell wakes one; whoever is woken for the end, or in place of another, wakes the next.
             self.inner.sleep.pass_on(&*self.inner.backend);
         }

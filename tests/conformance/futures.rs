@@ -327,10 +327,8 @@ fn p40_a_future_outlives_its_proactor() {
         assert!(nap.output().expect_err("no such time").is_cancelled());
         assert_eq!(never_run.output().0.expect("room"), 3);
         assert!(on_closed.output().0.expect_err("no bytes").is_cancelled());
-        let late = Polled::of(stream.read([0; 4]))
-            .output()
-            .0
-            .expect_err("it is closed");
+        let late = pollster::block_on(stream.read([0; 4]).into_future());
+        let late = late.0.expect_err("it is closed");
         assert_eq!(late.kind(), ErrorKind::Closed);
     });
 }
