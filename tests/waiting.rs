@@ -256,6 +256,34 @@ fn dropped_under<T: Send + 'static>(
     waiter.join().expect("it gets an output")
 }
 
+/// A call that has begun is not cancelled: it ends after the proactor, while the only worker is in the handler that waits for it.
+#[test]
+fn a_handler_that_waits_has_the_output_that_comes_after_the_end() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        proactor.start().unwrap();
+        let (begun, has_begun) = mpsc::channel();
+        let (end, ends) = mpsc::channel();
+        let (sent, came) = mpsc::channel();
+        let port = proactor.port().clone();
+        proactor.post(move || {
+            let call = port.blocking(move || {
+                begun.send(()).unwrap();
+                ends.recv().unwrap()
+            });
+            sent.send(call.wait()).unwrap();
+        });
+        has_begun.recv().unwrap();
+        let dropped = thread::spawn(move || drop(proactor));
+        // sleep: so that the worker has mostly gone to wait by then; there is no seeing it
+        thread::sleep(Duration::from_millis(5));
+        end.send(7).unwrap();
+        let output = came.recv_timeout(SOON).expect("the handler hangs");
+        assert_eq!(output.unwrap(), 7);
+        dropped.join().unwrap();
+    });
+}
+
 #[test]
 fn whatever_is_waited_for_has_an_output_when_the_proactor_is_dropped() {
     everywhere(|setup| {

@@ -155,6 +155,7 @@ fn drive(inner: &Inner, open: &dyn Fn() -> bool, lead_only: bool) {
         let nested = Local::with_any(&inner.home, |local| {
             local.map(|local| inner.help(local, bounds))
         });
+        let has_place = nested.is_some();
         let ran = match nested {
             Some(ran) => ran,
             None => match inner.pool.claim_or(|| !open() || inner.is_ended()) {
@@ -172,8 +173,13 @@ fn drive(inner: &Inner, open: &dyn Fn() -> bool, lead_only: bool) {
             inner.is_stopped()
         };
         if open() && halted {
-            // Whoever stopped it may have it run again; if it has ended, others still hold what they are at.
-            inner.pool.await_change(|| !open() || !inner.is_stopped());
+            if !has_place {
+                inner.discard_left();
+            }
+            // Whoever stopped it may have it run again; if it has ended, others still hold what they are at, and what they bring who
+            // has a place drops.
+            let told = || !open() || !inner.is_stopped() || (has_place && inner.has_left());
+            inner.pool.await_change(told);
         }
     }
 }

@@ -417,6 +417,10 @@ impl Inner {
             }
             drop(places);
             self.affinity.take_all().for_each(drop);
+            if !self.dispatcher.is_empty() {
+                // It is for a worker that waits within a handler, and so has the place.
+                self.pool.call_guests();
+            }
             match self
                 .discards
                 // Acquire, for the fence between a push and its asking (`wake_one`): the next round sees the push.
