@@ -499,7 +499,7 @@ impl Proactor {
 }
 
 /// Works at `place`, with the hooks around.
-fn hooked(inner: &Inner, place: &Place<'_>) -> Ran {
+fn hooked<'a>(inner: &'a Inner, place: &Place<'a>) -> Ran {
     let knobs = &inner.pool.knobs;
     if let Some(hook) = &knobs.on_start {
         hook(place.index);
@@ -536,7 +536,7 @@ fn in_background(inner: &Inner) -> Option<Box<dyn Any + Send>> {
 }
 
 /// This thread at `mine`, and a thread for each of `others`.
-fn run_all(inner: &Inner, mine: Place<'_>, others: Vec<Place<'_>>) -> Ran {
+fn run_all<'a>(inner: &'a Inner, mine: Place<'a>, others: Vec<Place<'a>>) -> Ran {
     let total = if others.is_empty() {
         hooked(inner, &mine)
     } else {

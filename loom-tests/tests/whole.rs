@@ -222,6 +222,42 @@ fn submit_against_drop(seen: &Seen) {
     drop(object);
 }
 
+/// A call is posted while the proactor is dropped and a worker leaves: it is run or dropped, and never left behind.
+fn post_beside_a_leaving_worker(seen: &Seen) {
+    let model = port(Strategy::LeaderFollowers, 1, 2, 0);
+    let proactor = model.proactor();
+    // Other work is outstanding, so the worker leaves for the end alone.
+    model.enter();
+    let worker = workers(&model, 1);
+    let posted = Once::default();
+    let poster = {
+        let (model, post) = (model.clone(), Tell::new(&posted));
+        thread::spawn(move || model.port.post(move || post.run()))
+    };
+    drop(proactor);
+    poster.join().expect("it posts");
+    join(worker);
+    seen.saw(posted.how());
+    model.cross_off();
+}
+
+#[test]
+fn what_is_posted_beside_a_leaving_worker_is_not_left_behind() {
+    model(
+        "what_is_posted_beside_a_leaving_worker_is_not_left_behind",
+        &["run", "dropped"],
+        post_beside_a_leaving_worker,
+    );
+}
+
+#[test]
+fn mutant_a_place_is_left_undrained() {
+    kills(
+        "place-left-undrained",
+        "what_is_posted_beside_a_leaving_worker_is_not_left_behind",
+    );
+}
+
 #[test]
 fn what_is_submitted_during_the_drop_is_dropped() {
     model(

@@ -6,8 +6,9 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
+use super::Inner;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard, thread};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, mutant, thread};
 
 /// What a panic in a handler leads to. In every case no other handler is lost, and no count, seat or lock stays held.
 ///
@@ -162,6 +163,7 @@ impl Pool {
             pool: self,
             index,
             picks: Cell::new(picks),
+            worked_for: Cell::new(None),
         }
     }
 
@@ -282,9 +284,13 @@ pub(crate) struct Place<'a> {
     pub(crate) index: usize,
     /// The worker's picks, over all who had the place: what is to happen now and then happens also if each stays for one.
     pub(crate) picks: Cell<usize>,
+    /// The port, once somebody has worked here.
+    pub(crate) worked_for: Cell<Option<&'a Inner>>,
 }
 
 impl Drop for Place<'_> {
+    /// What was pushed while this place was taken is for nobody, if the port has ended: whoever pushed it, or ended the port, found the
+    /// place taken. Either they see it free now, or this sees the end.
     fn drop(&mut self) {
         self.pool
             .places
@@ -292,5 +298,9 @@ impl Drop for Place<'_> {
             .free
             .push((self.index, self.picks.get()));
         self.pool.changed.notify_all();
+        let inner = self.worked_for.get().filter(|inner| inner.is_ended());
+        if let Some(inner) = inner.filter(|_| !mutant("place-left-undrained")) {
+            inner.discard();
+        }
     }
 }

@@ -81,7 +81,8 @@ struct Shift<'a> {
 
 impl Inner {
     /// Works at `place` within `bounds`.
-    pub(crate) fn work(&self, place: &Place<'_>, bounds: Bounds<'_>) -> Ran {
+    pub(crate) fn work<'a>(&'a self, place: &Place<'a>, bounds: Bounds<'_>) -> Ran {
+        place.worked_for.set(Some(self));
         let knobs = &self.pool.knobs;
         let local = Local::new(&self.home, place.index, knobs.workers.get());
         local.picks.set(place.picks.get());
