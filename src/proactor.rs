@@ -521,7 +521,6 @@ fn in_background(inner: &Inner) -> Option<Box<dyn Any + Send>> {
         if let Some(place) = inner.pool.claim_or(|| inner.is_stopped()) {
             let ran = hooked(inner, &place);
             drop(place);
-            inner.discard_left();
             if ran.panic.is_some() {
                 return ran.panic;
             }

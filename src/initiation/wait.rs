@@ -173,9 +173,6 @@ fn drive(inner: &Inner, open: &dyn Fn() -> bool, lead_only: bool) {
             inner.is_stopped()
         };
         if open() && halted {
-            if !has_place {
-                inner.discard_left();
-            }
             // Whoever stopped it may have it run again; if it has ended, others still hold what they are at, and what they bring who
             // has a place drops.
             let told = || !open() || !inner.is_stopped() || (has_place && inner.has_left());

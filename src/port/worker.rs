@@ -103,13 +103,6 @@ impl Inner {
         self.is_ended() && !self.dispatcher.is_empty()
     }
 
-    /// For who has just given up a place: drops what came meanwhile, and whoever brought it could not drop for want of that place.
-    pub(crate) fn discard_left(&self) {
-        if self.has_left() {
-            self.discard();
-        }
-    }
-
     /// Gives to the strategy, for whoever comes, what only this worker sees.
     pub(crate) fn share(&self, local: &Local) {
         for left in local.turn.take_all().chain(local.kept.take_all()) {
