@@ -240,12 +240,13 @@ impl CompletionPort {
                     timed_out,
                 })
             };
+            // A member whose port is dropped brings its output all the same: else that of the others would be lost with it.
             let group = Group::new(enough, initiations.len(), completer, make);
             for (index, initiation) in initiations.into_iter().enumerate() {
                 let group = Arc::clone(&group);
                 initiation
                     .cancel_with(&token)
-                    .then(move |output| group.take(index, output));
+                    .keep(move |output| group.take(index, output));
             }
         })
     }
@@ -305,10 +306,10 @@ impl<O: Operation> Initiation<O> {
                 let this = Group::new(enough, 2, completer, both);
                 let that = Arc::clone(&this);
                 self.cancel_with(&token)
-                    .then(move |output| this.take(0, Either::This(output)));
+                    .keep(move |output| this.take(0, Either::This(output)));
                 other
                     .cancel_with(&token)
-                    .then(move |output| that.take(1, Either::Other(output)));
+                    .keep(move |output| that.take(1, Either::Other(output)));
             })
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Setup, everywhere, everywhere_once, pair, until};
+use common::{SOON, Setup, everywhere, everywhere_once, pair, until};
 use proactor::{
     CancelOutcome, CancelToken, Completer, CompletionPort, Composed, ErrorKind, Finished,
     Initiation, Proactor,
@@ -440,5 +440,24 @@ fn the_first_that_succeeds_ends_the_others_and_a_failure_does_not() {
             .join(proactor.sleep(HOUR))
             .timeout(SHORT);
         assert!(both.wait().unwrap().timed_out);
+    });
+}
+
+/// A loser's proactor goes: what the winner got is there all the same.
+#[test]
+fn a_group_over_two_proactors_outlives_one() {
+    everywhere(|setup| {
+        let (one, other) = (setup.build(), setup.build());
+        let naps = [one.sleep(SHORT), other.sleep(HOUR)];
+        let (sent, came) = mpsc::channel();
+        one.first_of(naps)
+            .then(move |finished| sent.send(finished.unwrap()).unwrap());
+        assert_eq!(one.run_one(), 1);
+        drop(other);
+        one.run();
+        let finished = came.recv_timeout(SOON).unwrap();
+        assert_eq!(finished.order, [0, 1]);
+        assert!(finished.outputs[0].is_ok());
+        assert!(finished.outputs[1].as_ref().unwrap_err().is_cancelled());
     });
 }

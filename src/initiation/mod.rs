@@ -246,6 +246,11 @@ impl<O: Operation> Initiation<O> {
         }
     }
 
+    /// As `then`; `handler` is called also if the port drops the operation, and must be this crate's.
+    pub(crate) fn keep<H: FnOnce(O::Output) + Send + 'static>(self, handler: H) -> OperationKey {
+        self.begin::<true, H>(handler, false)
+    }
+
     /// See [`operation::place`] for `KEEP` and `counted`.
     pub(crate) fn begin<const KEEP: bool, H>(self, handler: H, counted: bool) -> OperationKey
     where

@@ -68,6 +68,9 @@ impl<O: Operation> Initiation<O> {
     /// stopped nobody delivers anything, a time limit neither: then this waits for a [`restart`](crate::Proactor::restart), but inside a
     /// handler it goes on, since [`run`](crate::Proactor::run) returns only when its handlers have.
     ///
+    /// Of two proactors whose only threads wait for each other's operations, inside handlers, neither goes on: give one of them another
+    /// thread.
+    ///
     /// If the proactor is dropped meanwhile the operation ends as cancelled, or as closed if it had not begun, and the buffers come
     /// back, too.
     ///
