@@ -3,8 +3,8 @@
 
 use loom::thread;
 use loom_tests::{Once, Seen, Wait, join, kills, model, model_at, port, workers};
-use proactor::Strategy;
 use proactor::model::{spurious, ticks};
+use proactor::{Completer, Strategy};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -255,6 +255,46 @@ fn mutant_a_place_is_left_undrained() {
     kills(
         "place-left-undrained",
         "what_is_posted_beside_a_leaving_worker_is_not_left_behind",
+    );
+}
+
+/// A handler waits, and so has the only place, for what another thread completes while the proactor is dropped.
+fn output_after_the_end(seen: &Seen) {
+    ticks(usize::MAX);
+    let model = port(Strategy::LeaderFollowers, 1, 2, 0);
+    let proactor = model.proactor();
+    let waited = Once::default();
+    model.port.post({
+        let (port, tell) = (model.port.clone(), Tell::new(&waited));
+        move || {
+            let composed = port.compose(|completer: Completer<()>| {
+                thread::spawn(move || completer.complete(Ok(())));
+            });
+            // Completed, or closed before it began.
+            drop(composed.wait());
+            tell.run();
+        }
+    });
+    let worker = workers(&model, 1);
+    drop(proactor);
+    join(worker);
+    seen.saw(waited.how());
+}
+
+#[test]
+fn a_handler_that_waits_has_what_comes_after_the_end() {
+    model(
+        "a_handler_that_waits_has_what_comes_after_the_end",
+        &["run", "dropped"],
+        output_after_the_end,
+    );
+}
+
+#[test]
+fn mutant_the_end_calls_no_waiter() {
+    kills(
+        "end-calls-no-waiter",
+        "a_handler_that_waits_has_what_comes_after_the_end",
     );
 }
 
