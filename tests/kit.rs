@@ -102,11 +102,25 @@ broken! {
     to_run_the_latest_first_starves_the_others: LatestFirst, NobodyStarves, "picked 10000 times";
     to_mix_the_order_is_seen: Mixes, Order, "number 0 to run was to be call 0";
     to_queue_by_thread_wakes_nobody: QueueOfTheThread, Wakes, "it hangs";
-    to_give_up_when_it_is_locked_loses: LosesWhenLocked, Together, "the others were dropped";
     to_know_no_timers_loses_them: KnowsNoTimers, EveryKind, "of 20 timers fired";
     to_know_a_worker_by_its_thread_strands_it: KnowsThreads, AnyThread, "calls that were left";
     to_lose_what_an_unwinding_handler_posts_is_a_loss: LosesInPanics, Panics, "5 of them posted by panicking";
     to_leak_at_the_end_is_told: Leaks, GivesUp, "neither given";
+}
+
+/// What is lost when two meet at a lock may already be the one call that an idle pool was to wake for.
+#[test]
+fn to_give_up_when_it_is_locked_loses() {
+    let kit = Kit::new().first_come_first_served();
+    let kit = kit.patience(Duration::from_secs(10));
+    let broken = kit.check(|| broken::Strategy::new(Wrong::LosesWhenLocked));
+    let broken = broken.expect_err("a promise is broken");
+    let seen = match broken.promise() {
+        Promise::Together => "the others were dropped",
+        Promise::Wakes => "it hangs",
+        other => panic!("{other}: {broken}"),
+    };
+    assert!(broken.details().contains(seen), "no {seen:?} in {broken}");
 }
 
 /// A strategy that means to starve says so, and then passes.
