@@ -383,7 +383,7 @@ impl Inner {
             || self.home.ledger.is_settled()
     }
 
-    /// Closes every object and takes out every timer and every blocking call that has not begun; what was outstanding ends as cancelled, in the list.
+    /// Closes every object, and takes out every timer and blocking call that has not begun: cancelled, in the list.
     pub(crate) fn close(&self) -> List {
         self.closed.store(true, Ordering::Relaxed);
         self.open_door();
@@ -395,7 +395,7 @@ impl Inner {
     }
 
     /// Drops everything that is held, uncalled, and closes. For the end: no handler runs any more. What a worker that is still at
-    /// work holds, it drops as it leaves.
+    /// work holds, it drops as it leaves; what is pushed meanwhile, whoever has its place and waits in a handler, or leaves it (`Place`).
     pub(crate) fn discard(&self) {
         if self.discards.fetch_add(1, Ordering::Relaxed) > 0 {
             return; // Whoever is at it, also further up on this stack, goes another round.
