@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, Timespec, epoll};
-use rustix::time::{ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
 use super::registry::Fd;
 use super::{Demux, Events, Ready, Sink, Woken, perform};
@@ -24,8 +24,6 @@ pub(crate) struct Epoll {
     poller: polling::Poller,
     bell: OwnedFd,
     timer: OwnedFd,
-    /// An instant and the clock's reading at it: timerfd takes the clock's time.
-    epoch: (Instant, Duration),
 }
 
 /// How many threads may sit: the kernel wakes one of them for an event, and the other goes on watching while that one
@@ -44,12 +42,11 @@ impl Epoll {
             poller,
             bell,
             timer,
-            epoch: epoch(),
         };
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&own.poller, &own.bell, data(ObjectId::NOTIFY), flags)?;
         epoll::add(&own.poller, &own.timer, data(ObjectId::TIMER), flags)?;
-        // A kernel before 5.11, or a sandbox, that does not know this call says so now.
+        // A sandbox that does not know this call says so now.
         let now = Timespec::default();
         let mut none = Vec::with_capacity(1);
         epoll::wait(
@@ -59,22 +56,6 @@ impl Epoll {
         )?;
         Ok(own)
     }
-}
-
-/// An instant, and the clock's reading at it or just after: a timer that is set by the pair may be late by as much, but never
-/// early. The closest of a few, for this thread may be put off the processor between the two.
-fn epoch() -> (Instant, Duration) {
-    let sample = |_| {
-        let instant = Instant::now();
-        let now = rustix::time::clock_gettime(ClockId::Monotonic);
-        let distance = instant.elapsed();
-        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-        let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
-        (distance, (instant, Duration::new(seconds, nanos)))
-    };
-    let first = sample(0);
-    let closer = |a: (Duration, _), b: (Duration, _)| if b.0 < a.0 { b } else { a };
-    (1..8).map(sample).fold(first, closer).1
 }
 
 fn data(object: ObjectId) -> epoll::EventData {
@@ -175,16 +156,17 @@ impl Demux for Epoll {
     }
 
     fn set_timer(&self, at: Option<Instant>) {
+        // From now on, so a thread that is put off the processor here is late, and never early. Zero would take it off.
         let value = at.map_or(Duration::ZERO, |at| {
-            let (epoch, reading) = self.epoch;
-            (reading + at.saturating_duration_since(epoch)).max(Duration::from_nanos(1))
+            at.saturating_duration_since(Instant::now())
+                .max(Duration::from_nanos(1))
         });
         let timer = Itimerspec {
             it_interval: timespec(Duration::ZERO),
             it_value: timespec(value),
         };
         // Cannot fail: the descriptor is a timer, and the time is normalised.
-        let _ = rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &timer);
+        let _ = rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &timer);
     }
 
     fn perform(&self, fd: &Fd, request: Request) -> i64 {
