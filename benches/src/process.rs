@@ -4,9 +4,9 @@ use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The processors that this process may use.
@@ -101,6 +101,31 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to end, as an operator does, and waits until it has, for at most a minute.
+    ///
+    /// # Errors
+    ///
+    /// If it does not end by itself, or not with 0.
+    pub fn stop(mut self) -> io::Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < deadline {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => {
+                    return Err(io::Error::other(format!("the server ended with {status}")));
+                }
+                None => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+        Err(io::Error::other("the server does not end when asked to"))
     }
 
     /// Its processor time until now, user and system, of all its threads that live. Exact while none of them runs.

@@ -104,9 +104,9 @@ mod tests {
             }
             rows.extend(series.rows("base"));
         }
-        let expected = "                       a                    b\n\
+        let expected = "                         a                     b\n\
                         base  4.00 (4.00..4.00) ns  4.00 (4.00..4.00) ns\n\
-                        x         0.25 (0.25..0.25)                    -\n";
+                        x        0.25 (0.25..0.25)                     -\n";
         assert_eq!(matrix(&rows, "time"), expected);
         assert_eq!(matrix(&rows, "another"), "\n");
     }
