@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::backend::BackendKind;
 use crate::dispatch::{Dispatcher, Strategy, WorkStealing};
 use crate::error::BuildError;
-use crate::port::pool::{Knobs, PanicPolicy};
+use crate::port::pool::{Knobs, MOST_SEATS, PanicPolicy};
 use crate::sync::Arc;
 
 /// Builds a [`Proactor`](crate::Proactor). Every knob has a default; a combination that cannot be is refused by
@@ -94,6 +94,25 @@ impl Builder {
     /// save system calls.
     pub fn batch(mut self, events: NonZeroUsize) -> Self {
         self.knobs.batch = events;
+        self
+    }
+
+    /// How many threads wait for events at once: 1, the default, or 2. With one, a thread that runs a handler leaves the place
+    /// empty at first, and another looks after it once a millisecond while there is anything going on: throughput is highest, and
+    /// the others wait 2 ms at most, and a few on a busy machine, beside a handler that is long. With two, a second thread listens
+    /// at once while the first runs its handler, and each event may wake a thread, which cost a quarter of the throughput at 64
+    /// connections where cores were shared (`docs/decisions.md`, 5). The portable backend always has one; a pool of one thread needs one. More than 2 is refused by [`build`](Self::build).
+    ///
+    /// ```
+    /// use proactor::Proactor;
+    /// use std::num::NonZeroUsize;
+    /// let two = NonZeroUsize::new(2).unwrap();
+    /// assert!(Proactor::builder().seats(two).build().is_ok());
+    /// let three = NonZeroUsize::new(3).unwrap();
+    /// assert!(Proactor::builder().seats(three).build().is_err());
+    /// ```
+    pub fn seats(mut self, threads: NonZeroUsize) -> Self {
+        self.knobs.seats = threads;
         self
     }
 
@@ -215,6 +234,12 @@ impl Builder {
             return Err(BuildError::knobs(format!(
                 "batch({}) is more than 65536: lower it",
                 self.knobs.batch
+            )));
+        }
+        if self.knobs.seats > MOST_SEATS {
+            return Err(BuildError::knobs(format!(
+                "seats({}) is more than {MOST_SEATS}: lower it",
+                self.knobs.seats
             )));
         }
         if let Some(stack) = self.knobs.stack_size.filter(|size| size.get() > MOST_STACK) {

@@ -57,7 +57,7 @@ impl Builder {
     #[cfg(not(proactor_loom))]
     pub fn build(self) -> Result<Proactor, BuildError> {
         let checked = self.check()?;
-        let backend = crate::backend::make(checked.backend, Inner::let_go)?;
+        let backend = crate::backend::make(checked.backend, checked.knobs.seats, Inner::let_go)?;
         Ok(Proactor::over(CompletionPort(Inner::new(
             backend,
             checked.dispatcher,

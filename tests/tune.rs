@@ -419,9 +419,10 @@ fn bad_input_is_refused_in_one_line_that_says_what_would_do() {
         (&["--vary", "batch"], "batch=1,16,128"),
         (
             &["--vary", "magic=1"],
-            "batch, turn-budget, poll-every, spin-us, backend",
+            "batch, turn-budget, poll-every, spin-us, seats, backend",
         ),
         (&["--vary", "batch=0"], "from 1 to 65536"),
+        (&["--vary", "seats=3"], "1 or 2"),
         (&["--backend", "magic"], "portable"),
         (
             &["--load=mixed", "--in-flight=1000", "--handler-us=9000"],

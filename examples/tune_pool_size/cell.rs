@@ -98,11 +98,12 @@ pub(crate) enum Setting {
     TurnBudget(usize),
     PollEvery(NonZeroUsize),
     SpinUs(u16),
+    Seats(NonZeroUsize),
     Backend(BackendKind),
 }
 
 impl Setting {
-    const KNOBS: &str = "batch, turn-budget, poll-every, spin-us, backend";
+    const KNOBS: &str = "batch, turn-budget, poll-every, spin-us, seats, backend";
 
     /// An error says which knobs or values there are.
     fn of(knob: &str, value: &str) -> Result<Self, String> {
@@ -117,6 +118,13 @@ impl Setting {
         Ok(match knob {
             "batch" => Self::Batch(above_zero()?),
             "poll-every" => Self::PollEvery(above_zero()?),
+            "seats" => {
+                let few = value
+                    .parse()
+                    .ok()
+                    .filter(|seats: &NonZeroUsize| seats.get() <= 2);
+                Self::Seats(few.ok_or_else(|| wrong("1 or 2"))?)
+            }
             "turn-budget" => Self::TurnBudget(value.parse().map_err(|_| wrong("a number from 0"))?),
             "spin-us" => Self::SpinUs(
                 value
@@ -139,6 +147,7 @@ impl Setting {
             Self::TurnBudget(completions) => builder.turn_budget(completions),
             Self::PollEvery(picks) => builder.poll_every(picks),
             Self::SpinUs(time) => builder.spin(Duration::from_micros(time.into())),
+            Self::Seats(threads) => builder.seats(threads),
             Self::Backend(backend) => builder.backend(backend),
         }
     }
@@ -149,6 +158,7 @@ impl Setting {
             Self::TurnBudget(completions) => format!(".turn_budget({completions})"),
             Self::PollEvery(picks) => format!(".poll_every(NonZeroUsize::new({picks}).unwrap())"),
             Self::SpinUs(time) => format!(".spin(Duration::from_micros({time}))"),
+            Self::Seats(threads) => format!(".seats(NonZeroUsize::new({threads}).unwrap())"),
             Self::Backend(backend) => format!(".backend(BackendKind::{backend:?})"),
         }
     }
@@ -161,6 +171,7 @@ impl fmt::Display for Setting {
             Self::TurnBudget(completions) => write!(f, "turn-budget {completions}"),
             Self::PollEvery(picks) => write!(f, "poll-every {picks}"),
             Self::SpinUs(time) => write!(f, "spin-us {time}"),
+            Self::Seats(threads) => write!(f, "seats {threads}"),
             Self::Backend(backend) => write!(f, "backend {backend}"),
         }
     }

@@ -47,7 +47,7 @@ pub(crate) struct Options {
     /// Pool sizes to try [default: 1, 2, 4 .. to twice the processors; for blocking 16 times]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = thread_count)]
     threads: Vec<NonZeroUsize>,
-    /// A knob to try besides: batch, turn-budget, poll-every, spin-us or backend with values, as in batch=1,16,128
+    /// A knob to try besides: batch, turn-budget, poll-every, spin-us, seats or backend with values, as in batch=1,16,128
     #[arg(long, value_name = "KNOB=LIST")]
     vary: Option<Variation>,
     /// How long each repeat of each cell takes, warm-up included [default: what makes 40 s in all, at most 1]

@@ -7,6 +7,7 @@
 //! wake-up, and the kernel wakes just one of the threads that sit. (Measured: `docs/decisions.md`.)
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -24,14 +25,13 @@ pub(crate) struct Epoll {
     poller: polling::Poller,
     bell: OwnedFd,
     timer: OwnedFd,
+    /// How many threads may sit. With two the kernel wakes one of them for an event, and the other goes on listening while
+    /// that one runs its handler.
+    seats: NonZeroUsize,
 }
 
-/// How many threads may sit: the kernel wakes one of them for an event, and the other goes on watching while that one
-/// runs its handler.
-const SEATS: usize = 2;
-
 impl Epoll {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(seats: NonZeroUsize) -> io::Result<Self> {
         let poller = polling::Poller::new()?;
         let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let timer = rustix::time::timerfd_create(
@@ -42,6 +42,7 @@ impl Epoll {
             poller,
             bell,
             timer,
+            seats,
         };
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&own.poller, &own.bell, data(ObjectId::NOTIFY), flags)?;
@@ -71,7 +72,7 @@ fn timespec(duration: Duration) -> Timespec {
 
 impl Demux for Epoll {
     fn seats(&self) -> usize {
-        SEATS
+        self.seats.get()
     }
 
     fn edge(&self) -> bool {

@@ -267,24 +267,26 @@ impl std::str::FromStr for BackendKind {
     }
 }
 
-/// A backend of that kind. `let_go` is what an entry does with its owner when it is vacated.
+/// A backend of that kind, in which as many threads wait at once if it can have them. `let_go` is what an entry does with its owner when it is vacated.
 #[cfg(not(proactor_loom))]
 pub(crate) fn make(
     kind: BackendKind,
+    seats: std::num::NonZeroUsize,
     let_go: fn(*const ()),
 ) -> Result<Box<dyn Backend>, crate::error::BuildError> {
     let failed = |error| crate::error::BuildError::io("cannot make the port's descriptors", error);
     match kind {
         #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
-        BackendKind::Auto => match epoll::Epoll::new() {
+        BackendKind::Auto => match epoll::Epoll::new(seats) {
             Ok(demux) => Ok(Box::new(readiness::Readiness::new(demux, let_go))),
             // The kernel lacks something: do with less.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                make(BackendKind::Portable, let_go)
+                make(BackendKind::Portable, seats, let_go)
             }
             Err(error) => Err(failed(error)),
         },
         _ => {
+            let _ = seats; // `polling` has one
             let demux = portable::Portable::new().map_err(failed)?;
             Ok(Box::new(readiness::Readiness::new(demux, let_go)))
         }

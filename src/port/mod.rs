@@ -512,7 +512,7 @@ impl CompletionPort {
     #[cfg(not(proactor_loom))]
     pub fn new() -> Result<Self, BuildError> {
         use crate::backend;
-        let backend = backend::make(backend::BackendKind::Auto, Inner::let_go)?;
+        let backend = backend::make(backend::BackendKind::Auto, pool::MOST_SEATS, Inner::let_go)?;
         Ok(Self(Inner::new(
             backend,
             Box::new(seat::Waiting::default()),

@@ -63,6 +63,9 @@ impl fmt::Debug for PanicPolicy {
 /// Called with a worker's index.
 pub(crate) type ThreadHook = Arc<dyn Fn(usize) + Send + Sync>;
 
+/// The sleepers' word has room for the names of so many.
+pub(crate) const MOST_SEATS: NonZeroUsize = const { NonZeroUsize::new(2).expect("above zero") };
+
 /// What the builder was told, checked.
 #[derive(Clone)]
 pub(crate) struct Knobs {
@@ -70,6 +73,8 @@ pub(crate) struct Knobs {
     /// How many handlers may be runnable at a time; as many as workers, if nothing is said.
     pub(crate) concurrency: Option<NonZeroUsize>,
     pub(crate) batch: NonZeroUsize,
+    /// How many threads wait for events at once, if the backend can have them.
+    pub(crate) seats: NonZeroUsize,
     pub(crate) turn_budget: usize,
     pub(crate) poll_every: NonZeroUsize,
     pub(crate) spin: Duration,
@@ -100,6 +105,7 @@ impl Default for Knobs {
         Self {
             workers: NonZeroUsize::MIN,
             concurrency: None,
+            seats: NonZeroUsize::MIN,
             batch: const { NonZeroUsize::new(128).expect("above zero") },
             turn_budget: 16,
             poll_every: const { NonZeroUsize::new(64).expect("above zero") },
