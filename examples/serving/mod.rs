@@ -1,0 +1,121 @@
+//! What the servers among the examples share: their command line, their signals, and how they end.
+//!
+//! SIGINT or SIGTERM stops them, and they exit with 0. Bad usage is one line on stderr and exit 2; a failure, such as a port in
+//! use, one line and exit 1.
+
+use std::error::Error as _;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::thread;
+
+use clap::{Args, Parser};
+use proactor::net::TcpListener;
+use proactor::{BackendKind, CompletionPort, Proactor, Strategy};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// What every server is told.
+#[derive(Args)]
+pub(crate) struct Serving {
+    /// Address to listen on; port 0 lets the system pick one
+    #[arg(long, value_name = "A", default_value = "127.0.0.1:0")]
+    addr: SocketAddr,
+    /// Which threads run the handlers: single, leader-followers or work-stealing
+    #[arg(long, value_name = "S", default_value = "work-stealing")]
+    strategy: Strategy,
+    /// Threads [default: 1 for single, otherwise one per CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// What to wait with: auto (the fast path where there is one) or portable
+    #[arg(long, value_name = "B", default_value = "auto")]
+    backend: BackendKind,
+}
+
+/// Why a program ends early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Usage(String),
+    Failed(String),
+}
+
+impl Failure {
+    pub(crate) fn failed(why: impl ToString) -> Self {
+        Self::Failed(why.to_string())
+    }
+}
+
+impl Serving {
+    pub(crate) fn proactor(&self) -> Result<Proactor, Failure> {
+        let mut builder = Proactor::builder()
+            .strategy(self.strategy)
+            .backend(self.backend);
+        if let Some(threads) = self.threads.and_then(|n| NonZeroUsize::new(n.into())) {
+            builder = builder.threads(threads);
+        }
+        builder.build().map_err(|error| match error.source() {
+            Some(_) => Failure::failed(error),
+            None => Failure::Usage(error.to_string()),
+        })
+    }
+
+    pub(crate) fn listen(&self, proactor: &Proactor) -> Result<TcpListener, Failure> {
+        TcpListener::bind(proactor, self.addr).map_err(|error| {
+            let change = match io::Error::from(error.clone()).kind() {
+                io::ErrorKind::AddrInUse => ": take another port (0 lets the system pick one)",
+                io::ErrorKind::AddrNotAvailable => ": --addr takes an address of this machine",
+                io::ErrorKind::PermissionDenied => ": take a port from 1024 upwards",
+                _ => "",
+            };
+            Failure::Failed(format!("{error}{change}"))
+        })
+    }
+}
+
+/// Parses the command line and runs the program with it.
+pub(crate) fn main<O: Parser>(name: &str, run: impl FnOnce(O) -> Result<(), Failure>) -> ExitCode {
+    let options = O::try_parse().map_err(|error| {
+        if !error.use_stderr() {
+            error.exit(); // --help
+        }
+        Failure::Usage(one_line(&error))
+    });
+    let (line, status) = match options.and_then(run) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(line)) => (line + ": see --help", 2),
+        Err(Failure::Failed(line)) => (line, 1),
+    };
+    eprintln!("{name}: {line}");
+    ExitCode::from(status)
+}
+
+/// The essence of clap's several lines: its first paragraph, without the label.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.trim_start_matches("error: ").to_string()
+}
+
+/// Has `run` return at the first signal.
+pub(crate) fn stop_on_signals(port: &CompletionPort) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])
+        .map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))?;
+    let port = port.clone();
+    thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            port.stop();
+        }
+    });
+    Ok(())
+}
+
+/// Says where it listens, at once: whoever started the server waits for this line.
+pub(crate) fn announce(listener: &TcpListener) -> Result<(), Failure> {
+    let address = listener.local_addr().map_err(Failure::failed)?;
+    let mut stdout = io::stdout().lock();
+    // Whoever closed stdout does not want to know.
+    let _ = writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush());
+    Ok(())
+}
