@@ -5,7 +5,8 @@
 //! [`Row`](rows::Row)s: the median, the least and the most, and the ratio to the base of the same round, of which again the
 //! median counts. Rows are printed as JSON, one a line, which is how programs here talk to each other, or as a
 //! [`table`](table::matrix) for people. [`process`] runs what is measured in a process of its own, pins it to processors,
-//! and reads its processor time and its memory; [`cli`] holds the manners of the command lines.
+//! and reads its processor time and its memory; [`servers`] are the echo servers, ours and the peers', and [`load`] their
+//! clients; [`cli`] holds the manners of the command lines.
 //!
 //! ```
 //! use proactor_bench::rows::{Metric, Series};
@@ -24,8 +25,10 @@
 //! ```
 
 pub mod cli;
+pub mod load;
 pub mod process;
 pub mod progress;
 pub mod rows;
+pub mod servers;
 pub mod stats;
 pub mod table;

@@ -43,6 +43,9 @@ fn cell_of(row: &Row) -> String {
 /// With about three significant digits.
 pub fn short(value: f64) -> String {
     match value.abs() {
+        1e6.. => format!("{:.2}M", value / 1e6),
+        1e5.. => format!("{:.0}k", value / 1e3),
+        1e4.. => format!("{:.1}k", value / 1e3),
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         0.1.. => format!("{value:.2}"),

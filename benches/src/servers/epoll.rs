@@ -1,0 +1,246 @@
+//! The base: loops around epoll by hand, with nothing to spare, as one would write them for this server alone.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::net::{SendFlags, send};
+
+use super::READ_BYTES;
+
+const MOST_EVENTS: usize = 256;
+const LISTENER: u64 = u64::MAX;
+const NEWCOMERS: u64 = u64::MAX - 1;
+
+/// How readiness is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trigger {
+    /// As long as it lasts; an event is one read and one write.
+    Level,
+    /// Once; an event is read until a short read says that there is no more.
+    Edge,
+}
+
+/// Serves with one loop for each thread; the first accepts, and deals connections out in turn.
+pub(super) fn serve(listener: TcpListener, trigger: Trigger, threads: usize) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let mut doors = Vec::new();
+    for index in 1..threads {
+        let door = Arc::new(Door::new()?);
+        doors.push(Arc::clone(&door));
+        let others = Loop::new(trigger)?;
+        let builder = thread::Builder::new().name(format!("epoll{index}"));
+        builder.spawn(move || {
+            if let Err(error) = others.behind(&door) {
+                eprintln!("epoll loop {index}: {error}");
+                std::process::exit(1);
+            }
+        })?;
+    }
+    Loop::new(trigger)?.in_front(&listener, &doors)
+}
+
+/// Where a loop without a listener is handed its connections.
+struct Door {
+    newcomers: Mutex<VecDeque<TcpStream>>,
+    bell: OwnedFd,
+}
+
+impl Door {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            newcomers: Mutex::default(),
+            bell: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+        })
+    }
+
+    fn enter(&self, stream: TcpStream) -> io::Result<()> {
+        let mut newcomers = self
+            .newcomers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        newcomers.push_back(stream);
+        rustix::io::write(&self.bell, &1_u64.to_ne_bytes())?;
+        Ok(())
+    }
+
+    fn next(&self) -> Option<TcpStream> {
+        let mut newcomers = self
+            .newcomers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        newcomers.pop_front()
+    }
+}
+
+struct Loop {
+    poll: OwnedFd,
+    trigger: Trigger,
+    connections: Vec<Option<Connection>>,
+    free: Vec<usize>,
+    buffer: Vec<u8>,
+}
+
+/// A connection, and what it could not send yet.
+struct Connection {
+    stream: TcpStream,
+    owed: Option<Vec<u8>>,
+}
+
+impl Loop {
+    fn new(trigger: Trigger) -> io::Result<Self> {
+        Ok(Self {
+            poll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            trigger,
+            connections: Vec::new(),
+            free: Vec::new(),
+            buffer: vec![0; READ_BYTES],
+        })
+    }
+
+    /// The loop that accepts.
+    fn in_front(mut self, listener: &TcpListener, doors: &[Arc<Door>]) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(LISTENER);
+        epoll::add(&self.poll, listener, data, epoll::EventFlags::IN)?;
+        let mut accepted = 0;
+        self.run(|this| {
+            while let Some((stream, _)) = super::unless_blocked(listener.accept())? {
+                stream.set_nonblocking(true)?;
+                stream.set_nodelay(true)?;
+                accepted += 1;
+                match (accepted % (doors.len() + 1)).checked_sub(1) {
+                    None => this.admit(stream)?,
+                    Some(index) => doors[index].enter(stream)?,
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// A loop that is handed its connections.
+    fn behind(mut self, door: &Door) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(NEWCOMERS);
+        epoll::add(&self.poll, &door.bell, data, epoll::EventFlags::IN)?;
+        self.run(|this| {
+            let mut rings = [0; 8];
+            rustix::io::read(&door.bell, &mut rings)?;
+            while let Some(stream) = door.next() {
+                this.admit(stream)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn run(&mut self, mut newcomers: impl FnMut(&mut Self) -> io::Result<()>) -> io::Result<()> {
+        let mut events = Vec::with_capacity(MOST_EVENTS);
+        loop {
+            match epoll::wait(
+                &self.poll,
+                rustix::buffer::spare_capacity(&mut events),
+                None,
+            ) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            for event in events.drain(..) {
+                match event.data.u64() {
+                    LISTENER | NEWCOMERS => newcomers(self)?,
+                    #[allow(clippy::cast_possible_truncation)] // it was an index
+                    index => self.serve(index as usize, event.flags),
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: TcpStream) -> io::Result<()> {
+        let index = self.free.pop().unwrap_or(self.connections.len());
+        if index == self.connections.len() {
+            self.connections.push(None);
+        }
+        let flags = match self.trigger {
+            Trigger::Level => epoll::EventFlags::IN,
+            Trigger::Edge => {
+                use epoll::EventFlags as Flags;
+                Flags::IN | Flags::OUT | Flags::RDHUP | Flags::ET
+            }
+        };
+        let data = epoll::EventData::new_u64(index as u64);
+        epoll::add(&self.poll, &stream, data, flags)?;
+        self.connections[index] = Some(Connection { stream, owed: None });
+        Ok(())
+    }
+
+    fn serve(&mut self, index: usize, flags: epoll::EventFlags) {
+        let Some(connection) = &mut self.connections[index] else {
+            return;
+        };
+        let owed = connection.owed.is_some();
+        let served = match self.trigger {
+            Trigger::Level => connection.turn(&mut self.buffer, READ_BYTES).map(|_| ()),
+            // The end of the stream is told no second time, and may stand right behind a short read.
+            Trigger::Edge if flags.contains(epoll::EventFlags::RDHUP) => {
+                connection.turns(&mut self.buffer, 1)
+            }
+            Trigger::Edge => connection.turns(&mut self.buffer, READ_BYTES),
+        };
+        let owes = connection.owed.is_some();
+        let settled = served.and_then(|()| match self.trigger {
+            Trigger::Level if owes != owed => {
+                let flags = if owes {
+                    epoll::EventFlags::OUT
+                } else {
+                    epoll::EventFlags::IN
+                };
+                let data = epoll::EventData::new_u64(index as u64);
+                Ok(epoll::modify(&self.poll, &connection.stream, data, flags)?)
+            }
+            _ => Ok(()),
+        });
+        if settled.is_err() {
+            self.connections[index] = None; // and the descriptor closes
+            self.free.push(index);
+        }
+    }
+}
+
+impl Connection {
+    /// Reads and writes once; an error at the end of the stream. Answers whether to go on: after a read of at least `full` bytes.
+    fn turn(&mut self, buffer: &mut [u8], full: usize) -> io::Result<bool> {
+        if let Some(owed) = &mut self.owed {
+            let sent = super::unless_blocked(send_all(&self.stream, owed))?.unwrap_or(0);
+            owed.drain(..sent);
+            if !owed.is_empty() {
+                return Ok(false);
+            }
+            self.owed = None;
+            return Ok(true);
+        }
+        let read = rustix::io::read(&self.stream, &mut *buffer).map_err(io::Error::from);
+        let Some(count) = super::unless_blocked(read)? else {
+            return Ok(false);
+        };
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let data = &buffer[..count];
+        let sent = super::unless_blocked(send_all(&self.stream, data))?.unwrap_or(0);
+        if sent < count {
+            self.owed = Some(data[sent..].to_vec());
+            return Ok(false);
+        }
+        Ok(count >= full)
+    }
+
+    fn turns(&mut self, buffer: &mut [u8], full: usize) -> io::Result<()> {
+        while self.turn(buffer, full)? {}
+        Ok(())
+    }
+}
+
+fn send_all(stream: &TcpStream, data: &[u8]) -> io::Result<usize> {
+    Ok(send(stream, data, SendFlags::NOSIGNAL)?)
+}
