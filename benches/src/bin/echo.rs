@@ -6,13 +6,14 @@
 //!
 //! One thread: the server has one processor and the client another; with one connection both have the same, since otherwise the
 //! time is that of waking a processor up. Several threads: server and client share all processors. Each server of each
-//! round is a new process, whose user and system time is read before and after the load.
+//! round is a new process, whose user and system time is read before and after the load. Where a machine is busy with other
+//! things too, many short rounds say more than a few long ones.
 
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use indicatif::ProgressBar;
 use proactor_bench::cli::{self, Outcome};
 use proactor_bench::load::{Clients, Shape};
@@ -25,6 +26,8 @@ const COST: Metric = Metric::new(
     "us/request",
     "processor time of the server per request",
 );
+/// How long a server is warmed up at most.
+const MOST_WARM: Duration = Duration::from_millis(100);
 const RATE: Metric = Metric::new("rate", "requests/s", "requests per second");
 
 /// Measures echo servers beside each other: the server's processor time per request, and requests per second
@@ -44,9 +47,12 @@ struct Options {
         default_value = "1x64x1,64x64x1,1000x64x1,64x16384x1,64x64x16"
     )]
     shapes: Vec<Case>,
-    /// Server threads; with several, those servers are measured that can have them
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
-    threads: u16,
+    /// Server threads, with commas between; with several, those servers are measured that can have them
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
+    threads: Vec<u16>,
+    /// Where server and client run [default: one thread: apart, or together if there is one connection; several: shared]
+    #[arg(long, value_name = "WHERE")]
+    place: Option<Place>,
     /// Rounds, each with every server in every shape
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
@@ -130,29 +136,32 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> Outcome {
-    let threads = usize::from(options.threads);
-    if let Some(name) = options.serve {
-        return servers::chosen(&[name])?[0].serve(threads);
+    if let Some(name) = &options.serve {
+        let threads = options.threads.first().copied().unwrap_or(1);
+        return servers::chosen(std::slice::from_ref(name))?[0].serve(threads.into());
     }
     let most = options.shapes.iter().map(|case| case.0.connections).max();
     process::raise_descriptors(most.unwrap_or(0) as u64 + 100)?;
-    let servers = servers::measurable(&options.servers, threads)?;
-    let place = Place::find()?;
+    let processors = process::processors()?;
+    let mut servers = Vec::new();
+    for threads in options.threads.iter().copied().map(usize::from) {
+        let measurable = servers::measurable(&options.servers, threads)?;
+        servers.extend(measurable.into_iter().map(|server| (server, threads)));
+    }
+    let mut cases = Vec::from_iter(options.shapes.iter().map(|&case| {
+        let series = Series::new("echo", case.name());
+        (case, series)
+    }));
     let rounds = usize::from(options.rounds);
-    let bar = progress::bar(rounds * options.shapes.len() * servers.len());
+    let bar = progress::bar(rounds * cases.len() * servers.len());
     let time = Duration::from_secs_f64(options.seconds);
-    let mut series = Vec::from_iter(
-        options
-            .shapes
-            .iter()
-            .map(|case| Series::new("echo", case.name())),
-    );
     for _ in 0..rounds {
-        for (case, series) in options.shapes.iter().zip(&mut series) {
-            for server in &servers {
+        for (case, series) in &mut cases {
+            for &(server, threads) in &servers {
                 let what = format!("{}, {}", case.name(), server.name);
                 progress::begin(&bar, what.as_str());
-                let (cost, rate) = measure(server, threads, case.0, time, &place)
+                let place = options.place.unwrap_or(Place::usual(threads, case.0));
+                let (cost, rate) = measure(server, threads, case.0, time, place.of(&processors))
                     .map_err(|error| format!("{what}: {error}"))?;
                 series.add(server.name, threads, COST, cost);
                 series.add(server.name, threads, RATE, rate);
@@ -160,11 +169,8 @@ fn run(options: Options) -> Outcome {
             }
         }
     }
-    report(
-        &bar,
-        &Vec::from_iter(series.iter().flat_map(|series| series.rows(BASE))),
-        options.json,
-    )
+    let rows = cases.iter().flat_map(|(_, series)| series.rows(BASE));
+    report(&bar, &Vec::from_iter(rows), options.json)
 }
 
 fn report(bar: &ProgressBar, rows: &[Row], json: bool) -> Outcome {
@@ -183,45 +189,48 @@ fn report(bar: &ProgressBar, rows: &[Row], json: bool) -> Outcome {
 }
 
 /// Where server and client run.
-struct Place {
-    all: Vec<usize>,
+#[derive(Clone, Copy, ValueEnum)]
+enum Place {
+    /// On one processor each
+    Apart,
+    /// On one processor, both
+    Together,
+    /// Wherever they like
+    Shared,
 }
 
 impl Place {
-    fn find() -> Outcome<Self> {
-        let all = process::processors()?;
-        if all.len() < 2 {
-            eprintln!("there is one processor only: server and client share it in every shape");
+    fn usual(threads: usize, shape: Shape) -> Self {
+        match (threads, shape.connections) {
+            (1, 1) => Self::Together,
+            (1, _) => Self::Apart,
+            _ => Self::Shared,
         }
-        Ok(Self { all })
     }
 
     /// The processors of the server, and those of the client.
-    fn of(&self, threads: usize, connections: usize) -> (&[usize], &[usize]) {
-        match (threads, connections, self.all.as_slice()) {
-            (1, 2.., [server, client, ..]) => {
-                (std::slice::from_ref(server), std::slice::from_ref(client))
-            }
-            (1, 1, [both, ..]) => (std::slice::from_ref(both), std::slice::from_ref(both)),
-            (_, _, all) => (all, all),
+    fn of(self, all: &[usize]) -> (&[usize], &[usize]) {
+        match (self, all) {
+            (Self::Apart, [_, _, ..]) => (&all[..1], &all[1..2]),
+            (Self::Apart | Self::Together, [_, ..]) => (&all[..1], &all[..1]),
+            _ => (all, all),
         }
     }
 }
 
 /// The server's processor time per request in microseconds, and requests per second.
 fn measure(
-    server: &Server,
+    server: Server,
     threads: usize,
     shape: Shape,
     time: Duration,
-    place: &Place,
+    (servers, clients): (&[usize], &[usize]),
 ) -> Outcome<(f64, f64)> {
-    let (servers, clients) = place.of(threads, shape.connections);
     let mut process = process::Server::start(server.command(threads)?, servers)?;
     process::pin(clients)?;
     let load = |process: &process::Server| -> Outcome<(f64, f64)> {
         let mut clients = Clients::connect(process.address(), shape)?;
-        clients.run(time.min(Duration::from_millis(100)))?; // warm
+        clients.run(MOST_WARM.min(time / 2))?;
         let (began, before) = (Instant::now(), process.processor_time()?);
         let requests = clients.run(time)? as f64;
         let (took, used) = (began.elapsed(), process.processor_time()? - before);

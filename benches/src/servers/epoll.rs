@@ -7,7 +7,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::event::epoll::{self, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
 use super::READ_BYTES;
@@ -88,7 +90,7 @@ struct Loop {
 /// A connection, and what it could not send yet.
 struct Connection {
     stream: TcpStream,
-    owed: Option<Vec<u8>>,
+    owed: Vec<u8>,
 }
 
 impl Loop {
@@ -105,10 +107,10 @@ impl Loop {
     /// The loop that accepts.
     fn in_front(mut self, listener: &TcpListener, doors: &[Arc<Door>]) -> io::Result<()> {
         let data = epoll::EventData::new_u64(LISTENER);
-        epoll::add(&self.poll, listener, data, epoll::EventFlags::IN)?;
+        epoll::add(&self.poll, listener, data, EventFlags::IN)?;
         let mut accepted = 0;
         self.run(|this| {
-            while let Some((stream, _)) = super::unless_blocked(listener.accept())? {
+            while let Some((stream, _)) = unless_blocked(listener.accept())? {
                 stream.set_nonblocking(true)?;
                 stream.set_nodelay(true)?;
                 accepted += 1;
@@ -124,7 +126,7 @@ impl Loop {
     /// A loop that is handed its connections.
     fn behind(mut self, door: &Door) -> io::Result<()> {
         let data = epoll::EventData::new_u64(NEWCOMERS);
-        epoll::add(&self.poll, &door.bell, data, epoll::EventFlags::IN)?;
+        epoll::add(&self.poll, &door.bell, data, EventFlags::IN)?;
         self.run(|this| {
             let mut rings = [0; 8];
             rustix::io::read(&door.bell, &mut rings)?;
@@ -143,7 +145,7 @@ impl Loop {
                 rustix::buffer::spare_capacity(&mut events),
                 None,
             ) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
             for event in events.drain(..) {
@@ -162,85 +164,105 @@ impl Loop {
             self.connections.push(None);
         }
         let flags = match self.trigger {
-            Trigger::Level => epoll::EventFlags::IN,
-            Trigger::Edge => {
-                use epoll::EventFlags as Flags;
-                Flags::IN | Flags::OUT | Flags::RDHUP | Flags::ET
-            }
+            Trigger::Level => EventFlags::IN,
+            Trigger::Edge => EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET,
         };
         let data = epoll::EventData::new_u64(index as u64);
         epoll::add(&self.poll, &stream, data, flags)?;
-        self.connections[index] = Some(Connection { stream, owed: None });
+        self.connections[index] = Some(Connection {
+            stream,
+            owed: Vec::new(),
+        });
         Ok(())
     }
 
-    fn serve(&mut self, index: usize, flags: epoll::EventFlags) {
+    fn serve(&mut self, index: usize, flags: EventFlags) {
         let Some(connection) = &mut self.connections[index] else {
             return;
         };
-        let owed = connection.owed.is_some();
-        let served = match self.trigger {
-            Trigger::Level => connection.turn(&mut self.buffer, READ_BYTES).map(|_| ()),
-            // The end of the stream is told no second time, and may stand right behind a short read.
-            Trigger::Edge if flags.contains(epoll::EventFlags::RDHUP) => {
-                connection.turns(&mut self.buffer, 1)
-            }
-            Trigger::Edge => connection.turns(&mut self.buffer, READ_BYTES),
+        let owed = !connection.owed.is_empty();
+        // The end of the stream is told no second time, and may stand right behind a short read.
+        let full = if flags.contains(EventFlags::RDHUP) {
+            1
+        } else {
+            READ_BYTES
         };
-        let owes = connection.owed.is_some();
-        let settled = served.and_then(|()| match self.trigger {
-            Trigger::Level if owes != owed => {
-                let flags = if owes {
-                    epoll::EventFlags::OUT
-                } else {
-                    epoll::EventFlags::IN
-                };
-                let data = epoll::EventData::new_u64(index as u64);
-                Ok(epoll::modify(&self.poll, &connection.stream, data, flags)?)
-            }
-            _ => Ok(()),
-        });
-        if settled.is_err() {
+        let mut turn = connection.turn(&mut self.buffer, full);
+        while self.trigger == Trigger::Edge && matches!(turn, Ok(Turn::Full)) {
+            turn = connection.turn(&mut self.buffer, full);
+        }
+        let owes = !connection.owed.is_empty();
+        if turn.is_ok() && (owes == owed || self.trigger == Trigger::Edge) {
+            return;
+        }
+        let flags = if owes {
+            EventFlags::OUT
+        } else {
+            EventFlags::IN
+        };
+        let data = epoll::EventData::new_u64(index as u64);
+        let changed = turn.and_then(|_| epoll::modify(&self.poll, &connection.stream, data, flags));
+        if changed.is_err() {
             self.connections[index] = None; // and the descriptor closes
             self.free.push(index);
         }
     }
 }
 
+/// What came of a read and a write.
+enum Turn {
+    /// There may be more to read.
+    Full,
+    /// The next event is to be waited for.
+    Done,
+}
+
 impl Connection {
-    /// Reads and writes once; an error at the end of the stream. Answers whether to go on: after a read of at least `full` bytes.
-    fn turn(&mut self, buffer: &mut [u8], full: usize) -> io::Result<bool> {
-        if let Some(owed) = &mut self.owed {
-            let sent = super::unless_blocked(send_all(&self.stream, owed))?.unwrap_or(0);
-            owed.drain(..sent);
-            if !owed.is_empty() {
-                return Ok(false);
-            }
-            self.owed = None;
-            return Ok(true);
+    /// Reads and writes once; an error at the end of the stream.
+    fn turn(&mut self, buffer: &mut [u8], full: usize) -> Result<Turn, Errno> {
+        if !self.owed.is_empty() {
+            return self.settle();
         }
-        let read = rustix::io::read(&self.stream, &mut *buffer).map_err(io::Error::from);
-        let Some(count) = super::unless_blocked(read)? else {
-            return Ok(false);
+        let count = match rustix::io::read(&self.stream, &mut *buffer) {
+            Ok(0) => return Err(Errno::PIPE),
+            Ok(count) => count,
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(Turn::Done),
+            Err(error) => return Err(error),
         };
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
         let data = &buffer[..count];
-        let sent = super::unless_blocked(send_all(&self.stream, data))?.unwrap_or(0);
+        let sent = match send(&self.stream, data, SendFlags::NOSIGNAL) {
+            Err(Errno::AGAIN) => 0,
+            sent => sent?,
+        };
         if sent < count {
-            self.owed = Some(data[sent..].to_vec());
-            return Ok(false);
+            self.owed = data[sent..].to_vec();
+            return Ok(Turn::Done);
         }
-        Ok(count >= full)
+        Ok(if count >= full {
+            Turn::Full
+        } else {
+            Turn::Done
+        })
     }
 
-    fn turns(&mut self, buffer: &mut [u8], full: usize) -> io::Result<()> {
-        while self.turn(buffer, full)? {}
-        Ok(())
+    /// Sends what is owed, and then there may be more to read.
+    fn settle(&mut self) -> Result<Turn, Errno> {
+        match send(&self.stream, &self.owed, SendFlags::NOSIGNAL) {
+            Err(Errno::AGAIN) => return Ok(Turn::Done),
+            sent => drop(self.owed.drain(..sent?)),
+        }
+        Ok(if self.owed.is_empty() {
+            Turn::Full
+        } else {
+            Turn::Done
+        })
     }
 }
 
-fn send_all(stream: &TcpStream, data: &[u8]) -> io::Result<usize> {
-    Ok(send(stream, data, SendFlags::NOSIGNAL)?)
+/// What it answers, unless it would have blocked.
+fn unless_blocked<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        other => other.map(Some),
+    }
 }

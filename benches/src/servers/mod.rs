@@ -231,11 +231,3 @@ impl Server {
         }
     }
 }
-
-/// What it answers, unless it would have blocked.
-fn unless_blocked<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        other => other.map(Some),
-    }
-}

@@ -75,6 +75,8 @@ pub(super) fn smol(listener: TcpListener, threads: usize) -> Outcome {
 pub(super) fn compio(listener: TcpListener, _threads: usize) -> Outcome {
     use compio::io::{AsyncRead, AsyncWriteExt};
 
+    // Its streams cannot be told; what they are accepted from hands it down.
+    rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
     let runtime = compio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let listener = compio::net::TcpListener::from_std(listener)?;
