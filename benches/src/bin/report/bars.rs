@@ -1,0 +1,157 @@
+//! What is to be reached, and whether it was.
+
+use proactor_bench::rows::Row;
+use proactor_bench::table::short;
+
+use crate::parts::{ALONE, Part};
+use crate::saved::Report;
+
+/// A bar, and what was measured of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Bar {
+    pub(crate) what: String,
+    pub(crate) at_most: f64,
+    /// None, if it was not measured.
+    pub(crate) figure: Option<f64>,
+}
+
+impl Bar {
+    pub(crate) fn verdict(&self) -> &'static str {
+        match self.figure {
+            // What is written has two digits behind the point, and that is how far the bars go.
+            Some(figure) if round(figure) <= self.at_most => "reached",
+            Some(_) => "missed",
+            None => "not measured",
+        }
+    }
+
+    pub(crate) fn cells(&self) -> Vec<String> {
+        vec![
+            self.what.clone(),
+            format!("{}", self.at_most),
+            self.figure.map_or_else(|| "-".into(), short),
+            self.verdict().to_owned(),
+        ]
+    }
+}
+
+fn round(figure: f64) -> f64 {
+    (figure * 100.0).round() / 100.0
+}
+
+/// Our peers' names, with what a table calls them.
+pub(crate) const STRATEGIES: [(&str, &str); 3] = [
+    ("proactor-single", "single"),
+    ("proactor-leader-followers", "leader/followers"),
+    ("proactor-work-stealing", "work stealing"),
+];
+
+/// All of them, in the order of the parts.
+pub(crate) fn all(report: &Report) -> Vec<Bar> {
+    let figures = Figures(report);
+    let mut bars = Vec::new();
+    echo_with_one_thread(&figures, &mut bars);
+    echo_with_two_threads(&figures, &mut bars);
+    idle(&figures, &mut bars);
+    counted(&figures, &mut bars);
+    bars
+}
+
+fn echo_with_one_thread(figures: &Figures<'_>, bars: &mut Vec<Bar>) {
+    let cases = [
+        ("1 connection", 1.03, 1.03),
+        ("64 connections", 1.01, 1.01),
+        ("1000 connections", 1.03, 1.03),
+        ("64 connections, 16 KiB", 0.92, 0.95),
+        ("64 connections, pipeline 16", 1.0, 1.0),
+    ];
+    for (case, single, pools) in cases {
+        for (peer, name) in STRATEGIES {
+            bars.push(Bar {
+                what: format!("echo, {case}: processor time over epoll by hand, {name}"),
+                at_most: if name == "single" { single } else { pools },
+                figure: figures.ratio(Part::Echo, case, "cpu", (peer, 1)),
+            });
+        }
+    }
+}
+
+fn echo_with_two_threads(figures: &Figures<'_>, bars: &mut Vec<Bar>) {
+    for (peer, name) in &STRATEGIES[1..] {
+        let alone = format!("1 connection{ALONE}");
+        let cost = |threads| figures.value(Part::Pools, &alone, "cpu", (peer, threads));
+        bars.push(Bar {
+            what: format!("echo, 1 connection: processor time of 2 threads over 1, {name}"),
+            at_most: 1.05,
+            figure: quotient(cost(2), cost(1)),
+        });
+        for case in ["64 connections", "1000 connections"] {
+            for theirs in ["tokio-multi", "asio"] {
+                let rate = |peer| figures.value(Part::Pools, case, "rate", (peer, 2));
+                bars.push(Bar {
+                    what: format!("echo, {case}, 2 threads: requests/s of {theirs} over {name}"),
+                    at_most: 1.0,
+                    figure: quotient(rate(theirs), rate(peer)),
+                });
+            }
+        }
+    }
+}
+
+fn counted(figures: &Figures<'_>, bars: &mut Vec<Bar>) {
+    let cases = [
+        ("instructions/echo-1", "user instructions", 480.0, 580.0),
+        ("instructions/echo-64", "user instructions", 420.0, 520.0),
+        ("calls/echo-1", "system calls", 3.0, 3.0),
+        ("calls/echo-64", "system calls", 2.1, 2.1),
+        ("bytes/idle", "resident bytes of echo_server", 300.0, 300.0),
+    ];
+    for (case, what, single, pools) in cases {
+        let connections = match case.rsplit_once('-') {
+            Some((_, "1")) => ", 1 connection: each request's".to_owned(),
+            Some((_, many)) => format!(", {many} connections: each request's"),
+            None => ", an idle connection's".to_owned(),
+        };
+        for (peer, name) in STRATEGIES {
+            let metric = case.split('/').next().unwrap_or(case);
+            bars.push(Bar {
+                what: format!("echo{connections} {what}, {name}"),
+                at_most: if name == "single" { single } else { pools },
+                figure: figures.value(Part::Guards, case, metric, (peer, 1)),
+            });
+        }
+    }
+}
+
+fn idle(figures: &Figures<'_>, bars: &mut Vec<Bar>) {
+    for (peer, name) in STRATEGIES {
+        bars.push(Bar {
+            what: format!("an idle connection's resident bytes, {name}"),
+            at_most: 300.0,
+            figure: figures.value(Part::Idle, "10000 connections", "resident", (peer, 1)),
+        });
+    }
+}
+
+fn quotient(ours: Option<f64>, theirs: Option<f64>) -> Option<f64> {
+    Some(ours? / theirs.filter(|theirs| *theirs > 0.0)?)
+}
+
+/// Looks figures up.
+struct Figures<'a>(&'a Report);
+
+impl Figures<'_> {
+    fn row(&self, part: Part, case: &str, metric: &str, who: (&str, usize)) -> Option<&Row> {
+        let rows = self.0.rows(part).iter();
+        let mut rows = rows.filter(|row| (row.peer.as_str(), row.threads) == who);
+        rows.find(|row| row.case == case && row.metric == metric)
+    }
+
+    fn value(&self, part: Part, case: &str, metric: &str, who: (&str, usize)) -> Option<f64> {
+        Some(self.row(part, case, metric, who)?.value.median)
+    }
+
+    fn ratio(&self, part: Part, case: &str, metric: &str, who: (&str, usize)) -> Option<f64> {
+        Some(self.row(part, case, metric, who)?.ratio?.median)
+    }
+}

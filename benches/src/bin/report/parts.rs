@@ -1,0 +1,227 @@
+//! The parts of a report, each measured by a program of its own.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use clap::ValueEnum;
+use proactor_bench::process;
+use proactor_bench::rows::{self, Row};
+use proactor_bench::stats::Spread;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Part {
+    /// Echo servers with one thread
+    Echo,
+    /// Echo servers with two threads
+    Pools,
+    /// Ten thousand connections that rest
+    Idle,
+    /// What is counted and not timed
+    Guards,
+}
+
+impl Part {
+    pub(crate) const ALL: [Self; 4] = [Self::Echo, Self::Pools, Self::Idle, Self::Guards];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Pools => "pools",
+            Self::Idle => "idle",
+            Self::Guards => "guards",
+        }
+    }
+
+    /// What is run for it, one after the other: each run ends with its rows.
+    fn runs(self, quick: bool) -> Vec<Run> {
+        let short: &[&str] = match (self, quick) {
+            (Self::Echo | Self::Pools, true) => &["--rounds=1", "--seconds=0.1"],
+            (Self::Echo | Self::Pools, false) => &["--rounds=5", "--seconds=0.3"],
+            (Self::Idle, true) => &["--rounds=1"],
+            _ => &[],
+        };
+        let run = |program, arguments: &[&'static str]| Run {
+            program,
+            arguments: [&["--json"], arguments, short].concat(),
+            alone: false,
+        };
+        match self {
+            Self::Echo => Vec::from([run("echo", &["--threads=1"])]),
+            Self::Pools => {
+                let shared = run(
+                    "echo",
+                    &["--threads=2", "--shapes=1x64x1,64x64x1,1000x64x1"],
+                );
+                let alone = ["--threads=1", "--threads=2"].map(|threads| Run {
+                    alone: true,
+                    ..run("echo", &[threads, "--shapes=1x64x1", OURS])
+                });
+                [Vec::from(alone), vec![shared]].concat()
+            }
+            Self::Idle => vec![run("idle", &[])],
+            Self::Guards => vec![run("guards", &[])],
+        }
+    }
+
+    /// Has its programs measure, which show their progress on stderr.
+    pub(crate) fn measure(self, quick: bool) -> Result<Vec<Row>, String> {
+        let mut rows = Vec::new();
+        for run in self.runs(quick) {
+            let said = run.said()?;
+            rows.extend(match self {
+                Self::Guards => guarded(&said)?,
+                _ => run.rows(&said)?,
+            });
+        }
+        match rows.is_empty() {
+            true => Err(format!("{self} measured nothing")),
+            false => Ok(rows),
+        }
+    }
+}
+
+const OURS: &str = "--servers=proactor-leader-followers,proactor-work-stealing";
+
+/// One call of a program that measures.
+#[derive(Clone)]
+struct Run {
+    program: &'static str,
+    arguments: Vec<&'static str>,
+    /// Whether all of it has one processor only.
+    alone: bool,
+}
+
+impl Run {
+    /// What it says on its standard output.
+    fn said(&self) -> Result<String, String> {
+        let program = self.program;
+        let pinned = |processors: &[usize]| {
+            process::pin(processors).map_err(|error| format!("{program}: {error}"))
+        };
+        let all = process::processors().map_err(|error| format!("{program}: {error}"))?;
+        if self.alone {
+            pinned(&all[..1])?;
+        }
+        let ran = Command::new(beside(program)?)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output();
+        pinned(&all)?;
+        let ran = ran.map_err(|error| format!("cannot run {program}: {error}"))?;
+        // Guards that find a figure above its ceiling say so, end with 1, and have measured all the same.
+        let measured =
+            ran.status.success() || (program == "guards" && ran.status.code() == Some(1));
+        match measured {
+            true => Ok(String::from_utf8_lossy(&ran.stdout).into_owned()),
+            false => Err(format!("{program} ended with {}", ran.status)),
+        }
+    }
+
+    fn rows(&self, said: &str) -> Result<Vec<Row>, String> {
+        let rows = rows::read_json(said.as_bytes());
+        let mut rows = rows.map_err(|error| format!("what {} says: {error}", self.program))?;
+        if self.alone {
+            for row in &mut rows {
+                row.case += ALONE;
+            }
+        }
+        if self.program == "idle" {
+            // Nothing is compared with a base that holds next to nothing.
+            for row in &mut rows {
+                row.ratio = None;
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// What the names of such cases end with.
+pub(crate) const ALONE: &str = ", one processor";
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Builds the programs as this one was built: with peers, or without.
+pub(crate) fn build() -> Result<(), String> {
+    if cfg!(debug_assertions) {
+        return Err("figures of a debug build say nothing: run it with `--release`".into());
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args(["build", "--release", "-p", "proactor-bench", "--bins"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null());
+    if cfg!(feature = "peers") {
+        command.args(["--features", "peers"]);
+    }
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err("the programs that measure could not be built: cargo said why".into()),
+        Err(error) => Err(format!("cannot run cargo: {error}")),
+    }
+}
+
+/// A program that was built beside this one.
+fn beside(program: &str) -> Result<PathBuf, String> {
+    let this = std::env::current_exe();
+    let this = this.map_err(|error| format!("where is this program? {error}"))?;
+    Ok(this.with_file_name(program))
+}
+
+/// The guards' figures as rows: the name's last part says whose it is.
+fn guarded(said: &str) -> Result<Vec<Row>, String> {
+    let all: Value = serde_json::from_str(said).map_err(|error| format!("guards: {error}"))?;
+    let rows = all["guards"].as_array().map(|all| all.iter().map(guard));
+    let rows: Option<Option<Vec<Row>>> = rows.map(Iterator::collect);
+    rows.flatten()
+        .ok_or_else(|| format!("not what guards say: {said}"))
+}
+
+fn guard(guard: &Value) -> Option<Row> {
+    let (case, setup) = guard["name"].as_str()?.rsplit_once('/')?;
+    let (strategy, threads) = setup.rsplit_once('-')?;
+    let figure = guard["figure"].as_f64()?;
+    Some(Row {
+        bench: Part::Guards.to_string(),
+        case: case.to_owned(),
+        peer: format!("proactor-{strategy}"),
+        threads: threads.parse().ok()?,
+        metric: case.split('/').next()?.to_owned(),
+        unit: guard["unit"].as_str()?.to_owned(),
+        rounds: 1,
+        value: Spread {
+            median: figure,
+            min: figure,
+            max: figure,
+        },
+        ratio: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guards_become_rows() {
+        let said = "{\"guards\":[{\"name\":\"calls/echo-64/leader-followers-2\",\"figure\":2.04,\
+            \"unit\":\"system calls a request\",\"ceiling\":2.2,\"ok\":true}]}";
+        let rows = guarded(said).unwrap();
+        let row = &rows[0];
+        assert_eq!((row.case.as_str(), row.threads), ("calls/echo-64", 2));
+        assert_eq!(
+            (row.peer.as_str(), row.value.median),
+            ("proactor-leader-followers", 2.04)
+        );
+        assert!(guarded("{\"guards\":[{}]}").is_err());
+    }
+}
