@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use clap::ValueEnum;
-use proactor_bench::process;
 use proactor_bench::rows::{self, Row};
 use proactor_bench::stats::Spread;
 use serde::{Deserialize, Serialize};
@@ -56,11 +55,14 @@ impl Part {
                     "echo",
                     &["--threads=2", "--shapes=1x64x1,64x64x1,1000x64x1"],
                 );
-                let alone = ["--threads=1", "--threads=2"].map(|threads| Run {
+                let alone = Run {
                     alone: true,
-                    ..run("echo", &[threads, "--shapes=1x64x1", OURS])
-                });
-                [Vec::from(alone), vec![shared]].concat()
+                    ..run(
+                        "echo",
+                        &["--threads=1,2", "--place=together", "--shapes=1x64x1", OURS],
+                    )
+                };
+                vec![alone, shared]
             }
             Self::Idle => vec![run("idle", &[])],
             Self::Guards => vec![run("guards", &[])],
@@ -99,19 +101,11 @@ impl Run {
     /// What it says on its standard output.
     fn said(&self) -> Result<String, String> {
         let program = self.program;
-        let pinned = |processors: &[usize]| {
-            process::pin(processors).map_err(|error| format!("{program}: {error}"))
-        };
-        let all = process::processors().map_err(|error| format!("{program}: {error}"))?;
-        if self.alone {
-            pinned(&all[..1])?;
-        }
         let ran = Command::new(beside(program)?)
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output();
-        pinned(&all)?;
         let ran = ran.map_err(|error| format!("cannot run {program}: {error}"))?;
         // Guards that find a figure above its ceiling say so, end with 1, and have measured all the same.
         let measured =
