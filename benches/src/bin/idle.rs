@@ -31,9 +31,9 @@ struct Options {
     /// Servers to measure, with commas between; `echo --help` lists them [default: all that can be had]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     servers: Vec<String>,
-    /// Measure this command instead: it says `listening on ADDRESS` when it is ready
+    /// Measure this command instead, which says `listening on ADDRESS` when it is ready; may be given several times
     #[arg(long, value_name = "WORDS", conflicts_with = "servers", value_parser = words)]
-    server_command: Option<Words>,
+    server_command: Vec<Words>,
     /// Idle connections
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
@@ -76,9 +76,12 @@ fn run(options: Options) -> Outcome {
         return servers::chosen(&[name])?[0].serve(threads);
     }
     process::raise_descriptors(u64::from(options.connections) + 100)?;
-    let commands = match options.server_command {
-        Some(Words(words)) => vec![(words[0].clone(), words)],
-        None => named(&options.servers, threads)?,
+    let commands = match options.server_command.as_slice() {
+        [] => named(&options.servers, threads)?,
+        given => given
+            .iter()
+            .map(|Words(words)| (called(words), words.clone()))
+            .collect(),
     };
     let shape = Shape {
         connections: options.connections as usize,
@@ -104,6 +107,13 @@ fn run(options: Options) -> Outcome {
     println!("{}, median (least..most)", BYTES.about);
     print!("{}", table::matrix(&rows, BYTES.name));
     Ok(())
+}
+
+/// A command without the way to its program.
+fn called(words: &[String]) -> String {
+    let mut words = words.to_vec();
+    words[0] = words[0].rsplit('/').next().unwrap_or_default().to_owned();
+    words.join(" ")
 }
 
 /// The servers with the words of their commands.

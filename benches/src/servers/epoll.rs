@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -48,7 +48,7 @@ pub(super) fn serve(listener: TcpListener, trigger: Trigger, threads: usize) -> 
 
 /// Where a loop without a listener is handed its connections.
 struct Door {
-    newcomers: Mutex<VecDeque<TcpStream>>,
+    newcomers: Mutex<VecDeque<OwnedFd>>,
     bell: OwnedFd,
 }
 
@@ -60,7 +60,7 @@ impl Door {
         })
     }
 
-    fn enter(&self, stream: TcpStream) -> io::Result<()> {
+    fn enter(&self, stream: OwnedFd) -> io::Result<()> {
         let mut newcomers = self
             .newcomers
             .lock()
@@ -70,7 +70,7 @@ impl Door {
         Ok(())
     }
 
-    fn next(&self) -> Option<TcpStream> {
+    fn next(&self) -> Option<OwnedFd> {
         let mut newcomers = self
             .newcomers
             .lock()
@@ -89,7 +89,7 @@ struct Loop {
 
 /// A connection, and what it could not send yet.
 struct Connection {
-    stream: TcpStream,
+    stream: OwnedFd,
     owed: Vec<u8>,
 }
 
@@ -115,8 +115,8 @@ impl Loop {
                 stream.set_nodelay(true)?;
                 accepted += 1;
                 match (accepted % (doors.len() + 1)).checked_sub(1) {
-                    None => this.admit(stream)?,
-                    Some(index) => doors[index].enter(stream)?,
+                    None => this.admit(stream.into())?,
+                    Some(index) => doors[index].enter(stream.into())?,
                 }
             }
             Ok(())
@@ -158,7 +158,7 @@ impl Loop {
         }
     }
 
-    fn admit(&mut self, stream: TcpStream) -> io::Result<()> {
+    fn admit(&mut self, stream: OwnedFd) -> io::Result<()> {
         let index = self.free.pop().unwrap_or(self.connections.len());
         if index == self.connections.len() {
             self.connections.push(None);
