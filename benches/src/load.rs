@@ -316,6 +316,20 @@ mod tests {
     }
 
     #[test]
+    fn many_connections_come_from_several_addresses() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        for (index, from) in [
+            (19_999, "127.0.0.1"),
+            (20_000, "127.0.1.1"),
+            (40_000, "127.0.2.1"),
+        ] {
+            let stream = dial(address, index).unwrap();
+            assert_eq!(stream.local_addr().unwrap().ip().to_string(), from);
+        }
+    }
+
+    #[test]
     fn an_honest_server_passes() {
         let messages = run(|_, _| ()).unwrap();
         assert!(messages >= 6 && messages % 2 == 0, "{messages}");
