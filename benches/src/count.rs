@@ -13,9 +13,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Threads that may take part, of all runs of a process together.
 const SLOTS: usize = 256;
-/// How often a thread looks how far all are, and how many calls before the end each look counts.
+/// How often a thread looks how far all are; and it looks at its first call.
 const LOOK_EVERY: usize = 1024;
-const NEAR_THE_END: usize = LOOK_EVERY * 64;
 
 static SEATS: AtomicUsize = AtomicUsize::new(0);
 
@@ -48,7 +47,7 @@ impl Count {
         Self {
             marks: (0..calls).map(|_| AtomicU8::new(0)).collect(),
             slots: (0..SLOTS).map(|_| CachePadded::default()).collect(),
-            near: AtomicBool::new(calls <= NEAR_THE_END),
+            near: AtomicBool::new(calls <= LOOK_EVERY),
             wrong: AtomicBool::new(false),
             over: OnceLock::new(),
             waiter: thread::current(),
@@ -71,28 +70,24 @@ impl Count {
         let mine = &self.slots[slot()];
         let count = mine.load(Ordering::Relaxed) + 1;
         mine.store(count, Ordering::Release);
-        if count % LOOK_EVERY == 0 || self.near.load(Ordering::Relaxed) {
+        if count % LOOK_EVERY == 1 || self.near.load(Ordering::Relaxed) {
             self.look();
         }
     }
 
-    /// Of two threads that make the last two calls, at least one sees both: each counts, fences, and adds up.
+    /// Of two threads that make the last two calls, at least one sees both: each counts, fences, and adds up. The end is near
+    /// when those that have a slot could get there without another look; a thread that gets one looks then.
     fn look(&self) {
         fence(Ordering::SeqCst);
-        let ran = self.so_far();
+        let threads = SEATS.load(Ordering::Relaxed).min(SLOTS);
+        let slots = self.slots[..threads].iter();
+        let ran: usize = slots.map(|slot| slot.load(Ordering::Acquire)).sum();
         if ran >= self.calls() {
             self.over.get_or_init(Instant::now);
             self.waiter.unpark();
-        } else if ran + NEAR_THE_END >= self.calls() {
+        } else if ran + LOOK_EVERY * (threads + 1) >= self.calls() {
             self.near.store(true, Ordering::Relaxed);
         }
-    }
-
-    fn so_far(&self) -> usize {
-        self.slots
-            .iter()
-            .map(|slot| slot.load(Ordering::Acquire))
-            .sum()
     }
 
     /// Something was not as it should be: an order, a result.

@@ -40,7 +40,7 @@ fn round(figure: f64) -> f64 {
 }
 
 /// Our peers' names, with what a table calls them.
-pub(crate) const STRATEGIES: [(&str, &str); 3] = [
+pub(crate) static STRATEGIES: [(&str, &str); 3] = [
     ("proactor-single", "single"),
     ("proactor-leader-followers", "leader/followers"),
     ("proactor-work-stealing", "work stealing"),
@@ -52,6 +52,8 @@ pub(crate) fn all(report: &Report) -> Vec<Bar> {
     let mut bars = Vec::new();
     echo_with_one_thread(&figures, &mut bars);
     echo_with_two_threads(&figures, &mut bars);
+    dispatch(&figures, &mut bars);
+    timers(&figures, &mut bars);
     idle(&figures, &mut bars);
     counted(&figures, &mut bars);
     bars
@@ -123,6 +125,84 @@ fn counted(figures: &Figures<'_>, bars: &mut Vec<Bar>) {
     }
 }
 
+fn dispatch(figures: &Figures<'_>, bars: &mut Vec<Bar>) {
+    let (_, stealing) = STRATEGIES[2];
+    for (threads, at_most) in [(1, 0.75), (2, 0.2)] {
+        let who = ("proactor-work-stealing", threads);
+        bars.push(Bar {
+            what: format!("tree, {stealing} x{threads}: time over rayon's"),
+            at_most,
+            figure: figures.ratio(Part::Dispatch, "tree", "time", who),
+        });
+    }
+    let tree = |threads| {
+        let who = ("proactor-work-stealing", threads);
+        figures.value(Part::Dispatch, "tree", "time", who)
+    };
+    bars.push(Bar {
+        what: format!("tree, {stealing}: time of 2 workers over 1"),
+        at_most: 1.0,
+        figure: quotient(tree(2), tree(1)),
+    });
+    for (threads, at_most) in [(1, 1.05), (2, 0.8)] {
+        for (peer, name) in strategies(threads) {
+            bars.push(Bar {
+                what: format!("post, {name} x{threads}: time over crossbeam-channel's"),
+                at_most,
+                figure: figures.ratio(Part::Dispatch, "post", "time", (peer, threads)),
+            });
+        }
+    }
+    let beside_the_best = [
+        ("1 strand", "time", 1, 1.0),
+        ("1 strand", "time", 2, 1.0),
+        ("64 strands", "time", 2, 1.1),
+        ("wake", "wake", 1, 1.1),
+        ("wake", "wake", 2, 1.1),
+    ];
+    for (case, metric, threads, at_most) in beside_the_best {
+        let best = figures.best_peer(case, metric, threads);
+        for (peer, name) in strategies(threads) {
+            let ours = figures.value(Part::Dispatch, case, metric, (peer, threads));
+            bars.push(Bar {
+                what: format!("{case}, {name} x{threads}: time over the best peer's"),
+                at_most,
+                figure: quotient(ours, best),
+            });
+        }
+    }
+}
+
+/// Those that can have so many threads.
+fn strategies(threads: usize) -> &'static [(&'static str, &'static str)] {
+    if threads > 1 {
+        &STRATEGIES[1..]
+    } else {
+        &STRATEGIES
+    }
+}
+
+fn timers(figures: &Figures<'_>, bars: &mut Vec<Bar>) {
+    let cases = [
+        (
+            "cancel",
+            "arm and cancel",
+            "time to arm and cancel one",
+            0.6,
+        ),
+        ("expire", "cpu", "processor time of one that expires", 0.5),
+    ];
+    for (case, metric, what, at_most) in cases {
+        for (peer, name) in STRATEGIES {
+            bars.push(Bar {
+                what: format!("timers, {name}: {what}, over tokio's"),
+                at_most,
+                figure: figures.ratio(Part::Timers, case, metric, (peer, 1)),
+            });
+        }
+    }
+}
+
 fn idle(figures: &Figures<'_>, bars: &mut Vec<Bar>) {
     for (peer, name) in STRATEGIES {
         bars.push(Bar {
@@ -153,5 +233,13 @@ impl Figures<'_> {
 
     fn ratio(&self, part: Part, case: &str, metric: &str, who: (&str, usize)) -> Option<f64> {
         Some(self.row(part, case, metric, who)?.ratio?.median)
+    }
+
+    /// The least of the peers' medians in a case of `dispatch`.
+    fn best_peer(&self, case: &str, metric: &str, threads: usize) -> Option<f64> {
+        let rows = self.0.rows(Part::Dispatch).iter();
+        let rows = rows.filter(|row| row.case == case && row.metric == metric);
+        let peers = rows.filter(|row| row.threads == threads && !row.peer.starts_with("proactor"));
+        peers.map(|row| row.value.median).reduce(f64::min)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p proactor-bench --features peers --bin report
-//! cargo run --release -p proactor-bench --features peers --bin report -- --quick --only echo,idle
+//! cargo run --release -p proactor-bench --features peers --bin report -- --quick --only echo,timers
 //! cargo run --release -p proactor-bench --features peers --bin report -- --from target/report/report.json --docs
 //! ```
 

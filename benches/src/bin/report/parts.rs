@@ -17,6 +17,10 @@ pub(crate) enum Part {
     Echo,
     /// Echo servers with two threads
     Pools,
+    /// Posted handlers
+    Dispatch,
+    /// Many timers
+    Timers,
     /// Ten thousand connections that rest
     Idle,
     /// What is counted and not timed
@@ -24,12 +28,21 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 4] = [Self::Echo, Self::Pools, Self::Idle, Self::Guards];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Echo,
+        Self::Pools,
+        Self::Dispatch,
+        Self::Timers,
+        Self::Idle,
+        Self::Guards,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Echo => "echo",
             Self::Pools => "pools",
+            Self::Dispatch => "dispatch",
+            Self::Timers => "timers",
             Self::Idle => "idle",
             Self::Guards => "guards",
         }
@@ -40,7 +53,7 @@ impl Part {
         let short: &[&str] = match (self, quick) {
             (Self::Echo | Self::Pools, true) => &["--rounds=1", "--seconds=0.1"],
             (Self::Echo | Self::Pools, false) => &["--rounds=5", "--seconds=0.3"],
-            (Self::Idle, true) => &["--rounds=1"],
+            (Self::Dispatch | Self::Timers | Self::Idle, true) => &["--rounds=1"],
             _ => &[],
         };
         let run = |program, arguments: &[&'static str]| Run {
@@ -64,6 +77,8 @@ impl Part {
                 };
                 vec![alone, shared]
             }
+            Self::Dispatch => vec![run("dispatch", &[])],
+            Self::Timers => vec![run("timers", &[])],
             Self::Idle => vec![run("idle", &[])],
             Self::Guards => vec![run("guards", &[])],
         }
@@ -124,6 +139,8 @@ impl Run {
                 row.case += ALONE;
             }
         }
+        // Most of the time of that case, the pool sleeps.
+        rows.retain(|row| row.case != "wake" || row.metric == "wake");
         if self.program == "idle" {
             // Nothing is compared with a base that holds next to nothing.
             for row in &mut rows {
