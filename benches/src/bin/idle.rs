@@ -8,6 +8,7 @@
 //! them, less with one.
 
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use clap::Parser;
 use proactor_bench::cli::{self, Outcome};
@@ -142,9 +143,10 @@ fn measure(words: &[String], shape: Shape, processors: &[usize]) -> Outcome<f64>
             },
         )?;
         let before = server.private_memory()?;
-        let others = Clients::connect(server.address(), shape)?;
+        let mut others = Clients::connect(server.address(), shape)?;
         let after = server.private_memory()?;
-        drop((first, others));
+        others.run(Duration::ZERO)?; // all of them are still served
+        drop(first);
         Ok((after as f64 - before as f64) / shape.connections as f64)
     };
     let idled = idle(&server);
