@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use cpu_time::ProcessTime;
 use crossbeam::utils::CachePadded;
-use rustix::time::{ClockId, clock_gettime};
 
 /// Threads that may take part, of all runs of a process together.
 const SLOTS: usize = 256;
@@ -114,11 +114,9 @@ impl Count {
     }
 }
 
-/// The processor time of this process so far, user and system.
+/// The processor time of this process so far, user and system; zero where the system does not say.
 pub fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+    ProcessTime::try_now().map_or(Duration::ZERO, |time| time.as_duration())
 }
 
 /// Counts, of all threads, what is allocated or grown while it is told to. For a program's `#[global_allocator]`.
