@@ -30,6 +30,9 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) rustc: String,
     pub(crate) commit: String,
+    /// Whether it ran ahead of everything else on the machine.
+    #[serde(default)]
+    pub(crate) ahead: bool,
     /// Name and version.
     pub(crate) peers: Vec<(String, String)>,
 }
@@ -52,6 +55,7 @@ impl Machine {
             kernel: kernel().unwrap_or_else(unknown),
             rustc: said("rustc", &["--version"]).unwrap_or_else(unknown),
             commit: commit().unwrap_or_else(unknown),
+            ahead: is_real_time(&fs::read_to_string("/proc/self/stat").unwrap_or_default()),
             peers,
         }
     }
@@ -60,8 +64,13 @@ impl Machine {
     pub(crate) fn describe(&self) -> String {
         let peers = self.peers.iter();
         let peers = Vec::from_iter(peers.map(|(name, version)| format!("{name} {version}")));
+        let ahead = if self.ahead {
+            ", run ahead of all else (`chrt -r 1`)"
+        } else {
+            ""
+        };
         format!(
-            "{} processors of an {}, {} GiB, {}, {}; proactor at {}. Peers: {}.",
+            "{} processors of an {}, {} GiB, {}, {}; proactor at {}{ahead}. Peers: {}.",
             self.processors,
             self.processor,
             self.memory_gib,
@@ -95,6 +104,17 @@ fn commit() -> Option<String> {
     let commit = git(&["rev-parse", "--short=10", "HEAD"])?;
     let changed = git(&["status", "--porcelain", "src", "benches/src"]).is_some();
     Some(commit + if changed { ", changed" } else { "" })
+}
+
+/// Whether the process of that `/proc/PID/stat` is scheduled before all that are not real-time ones.
+fn is_real_time(stat: &str) -> bool {
+    // Counted from behind the name, which may hold anything.
+    const POLICY: usize = 38;
+    let fields = stat
+        .rsplit_once(')')
+        .map(|(_, fields)| fields.split_whitespace());
+    let policy = fields.and_then(|mut fields| fields.nth(POLICY));
+    matches!(policy, Some("1" | "2")) // first in first out, round robin
 }
 
 /// What a program says on its standard output, if it ends well and says anything.
@@ -143,6 +163,22 @@ mod tests {
             [[package]]\nname = \"tokio-util\"\nversion = \"0.7.1\"\n";
         let expected = vec![("tokio".to_owned(), "1.2.3".to_owned())];
         assert_eq!(versions(lock, &["tokio", "smol"]), expected);
+    }
+
+    #[test]
+    fn the_policy_is_the_41st_field() {
+        let stat = |policy: u8| {
+            let fields = Vec::from_iter((3..=52).map(|field| match field {
+                41 => policy.to_string(),
+                _ => "7".to_owned(),
+            }));
+            format!("12 (a) 2 b) {}", fields.join(" "))
+        };
+        assert_eq!(
+            [0, 1, 2].map(|policy| is_real_time(&stat(policy))),
+            [false, true, true]
+        );
+        assert!(!is_real_time(""));
     }
 
     #[test]
