@@ -1,6 +1,5 @@
 //! Calls that block, on threads of their own.
 
-use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -10,6 +9,7 @@ use crate::id::Kind;
 use crate::initiation::Initiation;
 use crate::operation::{Call, Operation, Request, sealed};
 use crate::port::CompletionPort;
+use crate::spawn::text_of;
 
 /// The operation of [`CompletionPort::blocking`]: ends when the call has returned or panicked, or, before it has begun, as
 /// cancelled.
@@ -64,19 +64,6 @@ impl<F: FnOnce() -> R, R> Call for Blocking<F, R> {
             Err(panic) => State::Panicked(text_of(panic)),
         };
     }
-}
-
-/// What a panic said. Its payload goes here, and what that panics with as it goes is nobody's.
-fn text_of(panic: Box<dyn Any + Send>) -> String {
-    let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "with something that is no text".to_owned(),
-    };
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        std::mem::forget(again);
-    }
-    text
 }
 
 impl CompletionPort {

@@ -159,6 +159,11 @@ fn attempt(cell: Ptr) -> Option<Ptr> {
     attempted.map(Completion::into_ptr)
 }
 
+/// Crosses a piece of work off that was no completion, as whichever thread this is.
+pub(crate) fn cross_off(home: &Home) {
+    drop(Finished(home));
+}
+
 /// Crosses the work off, also when the handler panics.
 struct Finished<'a>(&'a Home);
 

@@ -120,6 +120,8 @@ pub enum Kind {
     Configure,
     /// Starting a thread: not an operation, but errors name it.
     Start,
+    /// A spawned future: not an operation, but errors name it.
+    Spawned,
     /// Waiting in the port: not an operation, but errors name it.
     Wait,
 }
@@ -142,6 +144,7 @@ impl fmt::Display for Kind {
             Self::Address => "ask for the address",
             Self::Configure => "set the option",
             Self::Start => "start a thread",
+            Self::Spawned => "spawned future",
             Self::Wait => "wait in the port",
         })
     }

@@ -1,26 +1,24 @@
 //! The whole: a port, a strategy, and threads that run.
 
+mod begin;
+
 use std::any::Any;
 use std::fmt;
 use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
-use crate::blocking::Blocking;
 use crate::builder::Builder;
 #[cfg(not(proactor_loom))]
 use crate::error::BuildError;
 use crate::error::{Error, Full, NoWorker};
-use crate::group::{Finished, Success};
 use crate::id::Kind;
-use crate::initiation::{Initiation, WAIT_DEPTH};
+use crate::initiation::WAIT_DEPTH;
 use crate::local::Local;
-use crate::operation::{Operation, OperationKey};
-use crate::port::compose::{Completer, Composed};
+use crate::operation::OperationKey;
 use crate::port::pool::Place;
 use crate::port::worker::{Bounds, Ran};
 use crate::port::{CancelOutcome, CompletionPort, Inner, halt};
 use crate::sync::{Arc, Mutex, mutant, scope, spawn_scoped, thread};
-use crate::time::{Interval, Sleep, Timer};
 
 /// A completion port, the strategy that dispatches what comes out of it, and the threads that run handlers.
 ///
@@ -337,6 +335,7 @@ impl Proactor {
         let mut ran = self.drain(deadline);
         let cancelled = self.port.outstanding();
         self.port.close();
+        self.inner().tasks.end();
         if cancelled > 0 && !mutant("shutdown-leaves-at-once") {
             ran += self.drain(Instant::now() + LAST_CALL);
         }
@@ -434,67 +433,6 @@ impl Proactor {
     /// As [`CompletionPort::cancel`].
     pub fn cancel(&self, key: OperationKey) -> CancelOutcome {
         self.port.cancel(key)
-    }
-
-    /// As [`CompletionPort::blocking`].
-    pub fn blocking<F, R>(&self, call: F) -> Initiation<Blocking<F, R>>
-    where
-        F: FnOnce() -> R + Send + 'static,
-        R: Send + 'static,
-    {
-        self.port.blocking(call)
-    }
-
-    /// As [`CompletionPort::first_of`].
-    pub fn first_of<O: Operation>(
-        &self,
-        initiations: impl IntoIterator<Item = Initiation<O>>,
-    ) -> Initiation<Composed<Finished<O::Output>>> {
-        self.port.first_of(initiations)
-    }
-
-    /// As [`CompletionPort::first_ok_of`].
-    pub fn first_ok_of<O: Operation<Output: Success>>(
-        &self,
-        initiations: impl IntoIterator<Item = Initiation<O>>,
-    ) -> Initiation<Composed<Finished<O::Output>>> {
-        self.port.first_ok_of(initiations)
-    }
-
-    /// As [`CompletionPort::all_of`].
-    pub fn all_of<O: Operation>(
-        &self,
-        initiations: impl IntoIterator<Item = Initiation<O>>,
-    ) -> Initiation<Composed<Finished<O::Output>>> {
-        self.port.all_of(initiations)
-    }
-
-    /// As [`CompletionPort::compose`].
-    pub fn compose<T: Send + 'static>(
-        &self,
-        begin: impl FnOnce(Completer<T>) + Send + 'static,
-    ) -> Initiation<Composed<T>> {
-        self.port.compose(begin)
-    }
-
-    /// As [`CompletionPort::sleep`].
-    pub fn sleep(&self, duration: Duration) -> Initiation<Sleep> {
-        self.port.sleep(duration)
-    }
-
-    /// As [`CompletionPort::sleep_until`].
-    pub fn sleep_until(&self, at: Instant) -> Initiation<Sleep> {
-        self.port.sleep_until(at)
-    }
-
-    /// As [`CompletionPort::interval`].
-    pub fn interval(&self, period: Duration) -> Interval {
-        self.port.interval(period)
-    }
-
-    /// As [`CompletionPort::timer`].
-    pub fn timer(&self) -> Timer {
-        self.port.timer()
     }
 }
 

@@ -18,6 +18,7 @@ use crate::operation::{Handler, Operation, OperationKey};
 use crate::port::compose::Completer;
 use crate::port::{CompletionPort, Inner, Route, WeakPort};
 use crate::queue::Line;
+use crate::spawn::{JoinHandle, spawn_by};
 use crate::sync::{Arc, Weak, mutant};
 
 /// How many strands [`Strand::dispatch`] enters one within the other on one thread, before it queues.
@@ -478,6 +479,42 @@ impl<O: Operation, T: Send + 'static> Initiation<O, On<T>> {
             joined: false,
         };
         initiation.begin::<false, _>(Bound { handler, ticket }, false)
+    }
+}
+
+impl CompletionPort {
+    /// As [`spawn`](Self::spawn), each poll a handler of `strand`: one at a time with its others, in the order in which the future was
+    /// woken among them. The future keeps the strand until it ends. It does not get the state, and posts to the strand for that.
+    ///
+    /// ```
+    /// use proactor::{Proactor, Strand};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let proactor = Proactor::builder().build()?;
+    /// let total = Strand::new(&proactor, 0);
+    /// let same = total.clone();
+    /// let handle = proactor.spawn_on(&total, async move {
+    ///     assert!(same.is_current());
+    ///     same.post(|total| *total += 1); // when this poll is over
+    /// });
+    /// handle.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spawn_on<T, F>(&self, strand: &Strand<T>, future: F) -> JoinHandle<F::Output>
+    where
+        T: Send + 'static,
+        F: Future<Output: Send> + Send + 'static,
+    {
+        // What schedules it outlives it, in its handle, and must not keep the strand.
+        let weak = strand.downgrade();
+        let future = crate::spawn::with(future, strand.clone());
+        spawn_by(self, future, move |_, runnable, _| {
+            if let Some(strand) = weak.upgrade() {
+                strand.follow(move |_| {
+                    runnable.run();
+                });
+            }
+        })
     }
 }
 

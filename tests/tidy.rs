@@ -28,7 +28,7 @@ const FLOORS: &[&str] = &[
     "operation completion cell local work pressure buf queue",
     "backend",
     "port",
-    "initiation",
+    "initiation spawn",
     "dispatch dispatch::single dispatch::leader_followers dispatch::work_stealing \
      blocking net time group strand fs signal future",
     "builder",
@@ -84,6 +84,7 @@ const PANICS: &[&str] = &[
     "src/initiation/future.rs: a future that is polled after it was ready, as everywhere",
     "src/initiation/wait.rs: a buffer of the user's own panicked before",
     "src/model.rs: what a model was built with",
+    "src/spawn/join.rs: a handle that is polled after it was ready, as everywhere",
     "src/port/mod.rs: no Linux backend is without its descriptor",
     "src/port/pool.rs: while it is compiled",
 ];

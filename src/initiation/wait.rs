@@ -34,12 +34,17 @@ impl<T> Filler<T> {
             .upgrade()
             .filter(|_| !mutant("output-calls-nobody"))
         {
-            inner.pool.call_guests();
-            // A thread that has no place, but takes completions by hand, is no company that the waiter knows of.
-            if inner.pool.somebody_is_alone() && !mutant("output-rings-nobody") {
-                inner.sleep.pass_on(&*inner.backend);
-            }
+            tell_waiters(&inner);
         }
+    }
+}
+
+/// Has every thread that waits for an output look whether it is there. It was left under a lock that whoever waits looks under.
+pub(crate) fn tell_waiters(inner: &Inner) {
+    inner.pool.call_guests();
+    // A thread that has no place, but takes completions by hand, is no company that the waiter knows of.
+    if inner.pool.somebody_is_alone() && !mutant("output-rings-nobody") {
+        inner.sleep.pass_on(&*inner.backend);
     }
 }
 
@@ -144,7 +149,7 @@ pub(crate) fn would_be_stuck(inner: &Inner) -> bool {
 }
 
 /// Works for the port, or waits for those who do, while `open`.
-fn drive(inner: &Inner, open: &dyn Fn() -> bool, lead_only: bool) {
+pub(crate) fn drive(inner: &Inner, open: &dyn Fn() -> bool, lead_only: bool) {
     let bounds = Bounds {
         until: Some(open),
         lead_only: lead_only && !mutant("strand-waits-as-others"),

@@ -14,6 +14,7 @@
 //! | `lane.rs` | threads for calls that block |
 //! | `cancel.rs` | asking operations to end |
 //! | `token.rs`, `compose.rs` | cancelling many at once; operations that are completed by hand |
+//! | `tasks.rs` | spawned futures, and their end |
 //! | `permits.rs` | how many handlers are runnable |
 //! | `object.rs` | handles on what the port knows |
 //! | `dispatcher.rs` | the strategy trait |
@@ -31,6 +32,7 @@ pub(crate) mod pool;
 mod post;
 pub(crate) mod seat;
 pub(crate) mod sleep;
+pub(crate) mod tasks;
 pub(crate) mod timers;
 pub(crate) mod token;
 pub(crate) mod wheel;
@@ -61,6 +63,7 @@ use lane::Lane;
 use permits::Permits;
 use pool::{Knobs, Pool};
 use sleep::Sleep;
+use tasks::Tasks;
 use timers::Timers;
 
 /// The shared queue and demultiplexer: operations are submitted to it, calls posted, and completions come out where the
@@ -124,6 +127,7 @@ pub(crate) struct Inner {
     pub(crate) permits: Permits,
     pub(crate) lane: Arc<Lane>,
     pub(crate) composed: compose::Table,
+    pub(crate) tasks: Arc<Tasks>,
     /// Why nobody may run, as bits of [`halt`].
     halt: AtomicUsize,
     pub(crate) closed: AtomicBool,
@@ -163,6 +167,7 @@ impl Inner {
             pool: Pool::new(knobs),
             lane: Arc::default(),
             composed: compose::Table::default(),
+            tasks: Tasks::new(Arc::clone(&home)),
             halt: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             discards: AtomicUsize::new(0),
@@ -361,14 +366,6 @@ impl Inner {
         }
     }
 
-    /// Crosses off a piece of work that no worker had, and tells everybody if it was the last that was outstanding.
-    pub(crate) fn cross_off(&self) {
-        self.home.ledger.finished(None);
-        if self.home.ledger.is_settled() && !mutant("guard-wakes-nobody") {
-            self.tell_all();
-        }
-    }
-
     /// A foreign loop will wait on the port's descriptor: from now on the bell is for it, too, and first for what was there before.
     pub(crate) fn welcome_foreign_loop(&self) {
         if self.sleep.is_foreign() && (!self.dispatcher.is_empty() || self.affinity.is_any()) {
@@ -403,6 +400,7 @@ impl Inner {
         let mut asked = 1;
         loop {
             // Before what they are made of is dropped: they end as cancelled, not as abandoned.
+            self.tasks.end_all();
             self.cancel_composed();
             for done in self.close() {
                 self.lift_limit(&done);

@@ -1,0 +1,139 @@
+//! Spawned futures that have not ended: the port wakes each once more when it ends, so that it is dropped where others are run.
+//!
+//! Protocol: `docs/dispatch-protocols.md`, "A spawned future".
+
+use std::task::Waker;
+
+use slab::Slab;
+
+use super::{Inner, Route};
+use crate::cell::Home;
+use crate::completion;
+use crate::local::Local;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, Mutex, mutant};
+
+/// The spawned futures of a port.
+pub(crate) struct Tasks {
+    home: Arc<Home>,
+    live: Mutex<Live>,
+    /// Whether none is polled any more.
+    over: AtomicBool,
+}
+
+#[derive(Default)]
+struct Live {
+    /// Each has its place before it has its waker.
+    wakers: Slab<Option<Waker>>,
+    /// Whether the last have been woken: who comes now finds the port's end by itself.
+    ended: bool,
+}
+
+/// One spawned future's place among them: outstanding work until this is dropped.
+pub(crate) struct Entry {
+    tasks: Arc<Tasks>,
+    place: Option<usize>,
+}
+
+impl Tasks {
+    pub(crate) fn new(home: Arc<Home>) -> Arc<Self> {
+        Arc::new(Self {
+            home,
+            live: Mutex::new(Live::default()),
+            over: AtomicBool::new(false),
+        })
+    }
+
+    /// A place for a future that is about to be spawned.
+    pub(crate) fn enter(self: &Arc<Self>) -> Entry {
+        let mut live = self.live.lock();
+        let place = (!live.ended).then(|| live.wakers.insert(None));
+        drop(live);
+        Local::created(&self.home);
+        Entry {
+            tasks: Arc::clone(self),
+            place,
+        }
+    }
+
+    /// Has the waker of the future whose place that is.
+    pub(crate) fn know(&self, place: Option<usize>, waker: Waker) {
+        let mut live = self.live.lock();
+        if let Some(known) = place.and_then(|place| live.wakers.get_mut(place)) {
+            *known = Some(waker);
+        }
+    }
+
+    /// No future is polled any more: each is woken, and ends as cancelled where it would have been polled. Relaxed: whoever is woken
+    /// takes its turn from a queue, and who is not polled because of this does nothing that would need an order.
+    pub(crate) fn end(&self) {
+        self.over.store(true, Ordering::Relaxed);
+        let live: Vec<Waker> = {
+            let live = self.live.lock();
+            live.wakers
+                .iter()
+                .filter_map(|(_, waker)| waker.clone())
+                .collect()
+        };
+        live.into_iter().for_each(Waker::wake);
+    }
+
+    /// As `end`, for the last time: afterwards it knows nobody.
+    pub(crate) fn end_all(&self) {
+        self.over.store(true, Ordering::Relaxed);
+        let live = {
+            let mut live = self.live.lock();
+            live.ended = true;
+            std::mem::take(&mut live.wakers)
+        };
+        // Not under the lock: whom this wakes may be dropped at once, and leaves its place.
+        for (_, waker) in live {
+            waker.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+impl Entry {
+    pub(crate) fn place(&self) -> Option<usize> {
+        self.place
+    }
+
+    /// Whether its future is not to be polled any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.tasks.over.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let waker = {
+            let mut live = self.tasks.live.lock();
+            let place = self.place.filter(|_| !live.ended);
+            place.and_then(|place| live.wakers.try_remove(place))
+        };
+        drop(waker);
+        completion::cross_off(&self.tasks.home);
+    }
+}
+
+impl Inner {
+    /// Crosses off a piece of work that no worker had, and tells everybody if it was the last that was outstanding.
+    pub(crate) fn cross_off(&self) {
+        self.home.ledger.finished(None);
+        if self.home.ledger.is_settled() && !mutant("guard-wakes-nobody") {
+            self.tell_all();
+        }
+    }
+
+    /// Sends a future to be polled. One that has woken itself follows from what this thread does, within the turn's budget; any
+    /// other is for whoever comes.
+    pub(crate) fn hand_future(&self, itself: bool, poll: impl FnOnce() + Send + 'static) {
+        let call = completion::post(&self.home, 0, false, poll);
+        let route = if itself {
+            Route::Finished
+        } else {
+            Route::Posted
+        };
+        self.hand(call, route);
+    }
+}
