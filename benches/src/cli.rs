@@ -1,6 +1,7 @@
 //! The manners of the command lines: `--help`; one clear line for anything wrong, and exit 2.
 
 use std::error::Error;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -23,6 +24,12 @@ pub fn main<O: Parser>(body: impl FnOnce(O) -> Outcome) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Prints it; whoever closed stdout does not want to know.
+pub fn say(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
 }
 
 /// The essence of clap's several lines: its first paragraph, without the label.

@@ -85,6 +85,17 @@ fn tables_have_servers_down_and_shapes_across() {
 }
 
 #[test]
+fn who_reads_no_further_hears_no_more() {
+    let echo = concat!(
+        env!("CARGO_BIN_EXE_echo"),
+        " --rounds 1 --seconds 0.02 --shapes 1x64x1 --servers epoll"
+    );
+    let output = run("bash", &["-c", &format!("set -o pipefail; {echo} | true")]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
+#[test]
 fn idle_connections_cost_what_a_buffer_costs_at_most() {
     let arguments = [
         "--json",

@@ -179,11 +179,9 @@ fn report(bar: &ProgressBar, rows: &[Row], json: bool) -> Outcome {
         return Ok(rows::write_json(rows, std::io::stdout().lock())?);
     }
     for metric in [COST, RATE] {
-        println!(
-            "{}: over the base's of the same round, median (least..most)",
-            metric.about
-        );
-        println!("{}", table::matrix(rows, metric.name));
+        let head = "over the base's of the same round, median (least..most)";
+        let table = table::matrix(rows, metric.name);
+        cli::say(&format!("{}: {head}\n{table}", metric.about));
     }
     Ok(())
 }

@@ -105,8 +105,12 @@ fn run(options: Options) -> Outcome {
     if options.json {
         return Ok(rows::write_json(&rows, std::io::stdout().lock())?);
     }
-    println!("{}, median (least..most)", BYTES.about);
-    print!("{}", table::matrix(&rows, BYTES.name));
+    let table = table::matrix(&rows, BYTES.name);
+    cli::say(&format!(
+        "{}, median (least..most)\n{}",
+        BYTES.about,
+        table.trim_end()
+    ));
     Ok(())
 }
 
