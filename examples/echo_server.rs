@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use proactor::net::{TcpListener, TcpStream};
-use proactor::{BackendKind, Proactor, Strategy};
+use proactor::{BackendKind, BufferPool, PooledBuf, Proactor, Strategy};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -38,7 +38,7 @@ struct Options {
     /// What to wait with: auto (the fast path where there is one) or portable
     #[arg(long, value_name = "B", default_value = "auto")]
     backend: BackendKind,
-    /// Size of a connection's buffer
+    /// Size of a buffer; a connection has one only while it has something to send back
     #[arg(long, value_name = "BYTES", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     buffer: u32,
 }
@@ -73,7 +73,8 @@ fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind(&proactor, options.addr)?;
     let address = listener.local_addr()?;
     let totals = Arc::new(Totals::default());
-    serve(&listener, options.buffer as usize, Arc::clone(&totals));
+    let pool = BufferPool::new(options.buffer as usize);
+    serve(&listener, pool, Arc::clone(&totals));
 
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let port = proactor.port().clone();
@@ -93,12 +94,12 @@ fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Accepts connections, and serves each; where one could not be had, the loop goes on by itself.
-fn serve(listener: &TcpListener, buffer_bytes: usize, totals: Arc<Totals>) {
+fn serve(listener: &TcpListener, pool: BufferPool, totals: Arc<Totals>) {
     let serving = listener.accept_each(move |accepted| match accepted {
         Ok((stream, _peer)) => {
             if stream.set_nodelay(true).is_ok() {
-                let connection = Connection::new(stream, Arc::clone(&totals));
-                read(connection, Vec::with_capacity(buffer_bytes));
+                let connection = Connection::new(stream, pool.clone(), Arc::clone(&totals));
+                read(connection);
             }
         }
         Err(trouble) => eprintln!("echo_server: {trouble}"),
@@ -106,40 +107,44 @@ fn serve(listener: &TcpListener, buffer_bytes: usize, totals: Arc<Totals>) {
     serving.then(|_ended| ());
 }
 
-/// Reads what comes, and writes it back; the end of file or an error drops the connection, which closes it.
-fn read(mut connection: Connection, buffer: Vec<u8>) {
-    connection.stream.read(buffer).then(move |(read, buffer)| {
-        if let Ok(count @ 1..) = read {
-            connection.count(count);
-            write(connection, buffer);
+/// Reads what comes, and writes it back; the end of file or an error drops the connection, which closes it. While it waits it has no
+/// buffer: the pool lends one when there are bytes.
+fn read(mut connection: Connection) {
+    let received = connection.stream.recv_with(&connection.pool);
+    received.then(move |received| match received {
+        Ok(bytes) if !bytes.is_empty() => {
+            connection.count(bytes.len());
+            write(connection, bytes);
         }
+        _ended => (),
     });
 }
 
-/// Writes the buffer back, and reads into it again.
-fn write(connection: Connection, buffer: Vec<u8>) {
-    connection
-        .stream
-        .write_all(buffer)
-        .then(move |(written, buffer)| {
-            if written.is_ok() {
-                read(connection, buffer);
-            }
-        });
+/// Writes the bytes back, gives their buffer back, and reads again.
+fn write(connection: Connection, bytes: PooledBuf) {
+    let sent = connection.stream.write_all(bytes);
+    sent.then(move |(sent, bytes)| {
+        drop(bytes);
+        if sent.is_ok() {
+            read(connection);
+        }
+    });
 }
 
 /// A connection and what it did, which is added to the totals once, at its end: no atomic per request.
 struct Connection {
     stream: TcpStream,
+    pool: BufferPool,
     totals: Arc<Totals>,
     requests: u64,
     bytes: u64,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, totals: Arc<Totals>) -> Self {
+    fn new(stream: TcpStream, pool: BufferPool, totals: Arc<Totals>) -> Self {
         Self {
             stream,
+            pool,
             totals,
             requests: 0,
             bytes: 0,

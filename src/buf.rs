@@ -6,6 +6,10 @@
 //! comes back with the length that it had.
 #![allow(unsafe_code)] // the traits promise stable memory to the kernel; their impls stand here
 
+mod pool;
+
+pub use pool::{BufferPool, LateBuf, PooledBuf};
+
 use std::fmt;
 use std::ops::{Bound, Deref, DerefMut, RangeBounds};
 

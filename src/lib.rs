@@ -44,7 +44,7 @@ mod work;
 
 pub use crate::backend::{BackendKind, ParseBackendError};
 pub use crate::blocking::Blocking;
-pub use crate::buf::{Buf, BufMut, Slice};
+pub use crate::buf::{Buf, BufMut, BufferPool, LateBuf, PooledBuf, Slice};
 pub use crate::builder::Builder;
 pub use crate::completion::Completion;
 pub use crate::dispatch::{ParseStrategyError, Strategy};

@@ -50,6 +50,16 @@ unsafe fn call(fd: &Fd, request: Request) -> Result<usize, Errno> {
                 rustix::net::recv(borrowed, &mut *room, RecvFlags::empty()).map(|(_, count)| count)
             })
         }
+        Request::ReadLate { mut into, .. } => {
+            // SAFETY: the caller's promise.
+            let late = unsafe { into.as_mut() };
+            let room = late.bind();
+            let result = retry(|| {
+                rustix::net::recv(borrowed, &mut *room, RecvFlags::empty()).map(|(_, count)| count)
+            });
+            late.filled(result.unwrap_or(0));
+            result
+        }
         Request::Write { ptr, len } => {
             // SAFETY: the caller's promise.
             let bytes = unsafe { std::slice::from_raw_parts(ptr, len) };

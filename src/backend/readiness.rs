@@ -62,7 +62,7 @@ fn way(kind: Kind) -> Way {
 /// How many bytes a read asks for; none where a short count says nothing.
 fn wanted(request: &Request) -> Option<usize> {
     match request {
-        Request::Read { len, .. } => Some(*len),
+        Request::Read { len, .. } | Request::ReadLate { len, .. } => Some(*len),
         #[cfg(proactor_loom)]
         Request::Script {
             len, write: false, ..

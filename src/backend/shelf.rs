@@ -98,6 +98,15 @@ impl Stock {
         let served = match *request {
             // SAFETY: the caller's promise.
             Request::Read { ptr, len } => unsafe { self.copy(ptr, len) },
+            Request::ReadLate { mut into, .. } => {
+                // SAFETY: the caller's promise.
+                let late = unsafe { into.as_mut() };
+                let room = late.bind();
+                // SAFETY: the room is as long as it says, and nobody else's.
+                let count = unsafe { self.copy(room.as_mut_ptr(), room.len()) };
+                late.filled(count);
+                count
+            }
             Request::ReadVectored(mut parts) => {
                 let mut served = 0;
                 // SAFETY: the caller's promise.

@@ -35,7 +35,8 @@ mod vectored;
 pub use copying::{Copied, Sink, Source, copy};
 pub use listener::TcpListener;
 pub use ops::{
-    Accept, Connect, Read, ReadExact, ReadVectored, ShutdownOp, Write, WriteAll, WriteVectored,
+    Accept, Connect, Read, ReadExact, ReadVectored, RecvWith, ShutdownOp, Write, WriteAll,
+    WriteVectored,
 };
 pub use stream::{ReadHalf, TcpStream, WriteHalf};
 pub use until::ReadUntil;

@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use rustix::io::Errno;
 
 use super::stream::TcpStream;
-use crate::buf::{Buf, BufMut};
+use crate::buf::{Buf, BufMut, LateBuf, PooledBuf};
 use crate::error::{Error, ErrorKind};
 use crate::id::Kind;
 use crate::operation::{Operation, Parts, Request, Returned, sealed};
@@ -73,6 +73,33 @@ impl<B: BufMut> Operation for Read<B> {
 
     fn give_back(mut self, result: Result<usize, Error>) -> Option<Returned> {
         returned(&mut self.0, result.unwrap_or(0))
+    }
+}
+
+/// The operation of [`TcpStream::recv_with`].
+#[derive(Debug)]
+pub struct RecvWith(pub(super) LateBuf);
+
+impl sealed::Sealed for RecvWith {}
+
+impl Operation for RecvWith {
+    type Output = Result<PooledBuf, Error>;
+    const KIND: Kind = Kind::Read;
+
+    fn request(&mut self) -> Request {
+        Request::ReadLate {
+            len: self.0.size(),
+            into: NonNull::from(&mut self.0),
+        }
+    }
+
+    fn finish(self, result: Result<usize, Error>) -> Self::Output {
+        result.map(|_| self.0.into_buf())
+    }
+
+    fn give_back(self, result: Result<usize, Error>) -> Option<Returned> {
+        let bytes = self.finish(result).ok()?;
+        (!bytes.is_empty()).then(|| Returned::Bytes(bytes.to_vec()))
     }
 }
 

@@ -7,11 +7,12 @@ use socket2::Socket;
 
 use super::listener::{address_of, internet_address, socket_for, with_socket};
 use super::ops::{
-    Connect, Load, Read, ReadExact, ReadVectored, Room, ShutdownOp, Write, WriteAll, WriteVectored,
+    Connect, Load, Read, ReadExact, ReadVectored, RecvWith, Room, ShutdownOp, Write, WriteAll,
+    WriteVectored,
 };
 use super::until::ReadUntil;
 use crate::backend::registry::Fd;
-use crate::buf::{Buf, BufMut};
+use crate::buf::{Buf, BufMut, BufferPool, LateBuf};
 use crate::error::Error;
 use crate::id::{Kind, ObjectId};
 use crate::initiation::Initiation;
@@ -142,6 +143,45 @@ impl TcpStream {
     /// stream, unless the capacity is 0: that is always 0. Cancelled, nothing was read.
     pub fn read<B: BufMut>(&self, buf: B) -> Initiation<Read<B>> {
         Initiation::on_object(&self.0, Read(buf))
+    }
+
+    /// As [`read`](Self::read), into a buffer that is taken from `pool` only when there are bytes for it, on the thread that reads
+    /// them: what waits has none. No bytes are the end of the stream; they, and errors, come without a buffer. A message of a socket
+    /// that has boundaries is cut to the pool's [size](BufferPool::size), and of a stream the next read gets what is left.
+    ///
+    /// Cancelled, timed out, or its future dropped, it has read nothing, or gives it back to the stream; the buffer, if there was one,
+    /// goes back to the pool.
+    ///
+    /// ```
+    /// use proactor::{BufferPool, Proactor, net::{TcpListener, TcpStream}};
+    /// use std::time::Duration;
+    ///
+    /// /// Sends back what comes; between two messages, the connection holds no memory but its own.
+    /// fn echo(stream: TcpStream, pool: BufferPool) {
+    ///     stream.recv_with(&pool).timeout(Duration::from_secs(60)).then(move |received| match received {
+    ///         Ok(bytes) if !bytes.is_empty() => {
+    ///             stream.write_all(bytes).then(move |(sent, _bytes)| {
+    ///                 if sent.is_ok() {
+    ///                     echo(stream, pool);
+    ///                 }
+    ///             });
+    ///         }
+    ///         _ended => (),
+    ///     });
+    /// }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let proactor = Proactor::builder().build()?;
+    /// # let listener = TcpListener::bind(&proactor, "127.0.0.1:0".parse()?)?;
+    /// # let client = TcpStream::connect(&proactor, listener.local_addr()?).wait()?;
+    /// # echo(listener.accept().wait()?.0, BufferPool::new(4096));
+    /// client.write_all("anybody?").wait().0?;
+    /// let (result, buf) = client.read_exact([0; 8]).wait();
+    /// assert_eq!((result?, &buf), (8, b"anybody?"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn recv_with(&self, pool: &BufferPool) -> Initiation<RecvWith> {
+        Initiation::on_object(&self.0, RecvWith(LateBuf::of(pool)))
     }
 
     /// Reads until `buf`'s capacity is full. A stream that ends before that is
@@ -321,6 +361,11 @@ impl ReadHalf {
     /// As [`TcpStream::read`].
     pub fn read<B: BufMut>(&self, buf: B) -> Initiation<Read<B>> {
         self.0.read(buf)
+    }
+
+    /// As [`TcpStream::recv_with`].
+    pub fn recv_with(&self, pool: &BufferPool) -> Initiation<RecvWith> {
+        self.0.recv_with(pool)
     }
 
     /// As [`TcpStream::read_exact`].

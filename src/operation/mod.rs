@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
+use crate::buf::LateBuf;
 use crate::cell::{self, Class, Header, Home, Ptr, VTable, header, phase};
 use crate::completion::Completion;
 use crate::error::{Error, ErrorKind};
@@ -33,6 +34,13 @@ pub enum Request {
     Read {
         /// Where to.
         ptr: *mut u8,
+        /// How many at most.
+        len: usize,
+    },
+    /// Up to `len` bytes into a buffer that is taken from its pool when there are some, by whoever has them.
+    ReadLate {
+        /// Where the buffer goes.
+        into: NonNull<LateBuf>,
         /// How many at most.
         len: usize,
     },

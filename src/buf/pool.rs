@@ -1,0 +1,295 @@
+//! Buffers that are lent: taken when there is something to fill them with, and given back when they are dropped.
+//!
+//! The free ones lie in several boxes, each with a lock of its own. A thread uses the box of its number, and looks into the others
+//! only when that one is empty, or full; so threads that are at work do not meet at a lock.
+#![allow(unsafe_code)] // a lent buffer promises stable memory, as any other
+
+use std::cell::Cell;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use super::{Buf, BufMut};
+use crate::sync::{Arc, Mutex, fresh_id, thread_slot};
+
+/// How many boxes: a few more than threads that commonly share a pool.
+const BOXES: usize = 8;
+
+/// Buffers of one size, to be lent: [`recv_with`](crate::net::TcpStream::recv_with) takes one when there are bytes for it, so a
+/// connection that waits has none. Clones are of one pool; any thread may use it.
+///
+/// A buffer is made when none is free. Of those that come back at most so many are kept as
+/// [`with_max_idle`](Self::with_max_idle) said, and the others are freed; how many are lent at a time has no limit. The pool's memory goes
+/// with its last clone and its last buffer.
+///
+/// ```
+/// use proactor::BufferPool;
+/// let pool = BufferPool::new(4096);
+/// let buf = pool.take();
+/// assert_eq!((buf.len(), pool.size()), (0, 4096)); // with room for that many
+/// drop(buf); // back to the pool
+/// ```
+#[derive(Clone)]
+pub struct BufferPool(Arc<Pool>);
+
+struct Pool {
+    size: usize,
+    boxes: [Shelved; BOXES],
+}
+
+/// On a cache line of its own.
+#[repr(align(64))]
+struct Shelved {
+    #[expect(clippy::vec_box, reason = "a lent block is one word, wherever it goes")]
+    free: Mutex<Vec<Box<Block>>>,
+    most: usize,
+}
+
+struct Block {
+    bytes: Box<[u8]>,
+    len: usize,
+    /// Where it belongs; none while it lies there.
+    pool: Option<BufferPool>,
+}
+
+thread_slot!(NUMBER: Cell<Option<u32>> = Cell::new(None));
+
+/// The box that this thread looks into first.
+fn own_box() -> usize {
+    let number = NUMBER.try_with(|number| {
+        number.get().unwrap_or_else(|| {
+            let fresh = fresh_id();
+            number.set(Some(fresh));
+            fresh
+        })
+    });
+    number.unwrap_or(0) as usize % BOXES
+}
+
+impl BufferPool {
+    /// How many free buffers [`new`](Self::new) keeps at most.
+    pub const MAX_IDLE: usize = 64;
+
+    /// Of buffers of `size` bytes, which are at least one.
+    pub fn new(size: usize) -> Self {
+        Self::with_max_idle(size, Self::MAX_IDLE)
+    }
+
+    /// As [`new`](Self::new), and keeps at most `max_idle` free buffers: what a rush needed beyond that is freed after it.
+    pub fn with_max_idle(size: usize, max_idle: usize) -> Self {
+        let shelved = |at| {
+            let most = max_idle / BOXES + usize::from(at < max_idle % BOXES);
+            Shelved {
+                // So that giving back does not allocate, within reason.
+                free: Mutex::new(Vec::with_capacity(most.min(Self::MAX_IDLE))),
+                most,
+            }
+        };
+        Self(Arc::new(Pool {
+            size: size.max(1),
+            boxes: std::array::from_fn(shelved),
+        }))
+    }
+
+    /// How many bytes a buffer has room for.
+    pub fn size(&self) -> usize {
+        self.0.size
+    }
+
+    /// An empty buffer with room for [`size`](Self::size) bytes: for operations that want theirs at once.
+    pub fn take(&self) -> PooledBuf {
+        PooledBuf(Some(self.clone().into_block()))
+    }
+
+    /// A free block, or a fresh one, that knows where it belongs.
+    fn into_block(self) -> Box<Block> {
+        let mut block = self.free_block().unwrap_or_else(|| {
+            Box::new(Block {
+                bytes: vec![0; self.0.size].into(),
+                len: 0,
+                pool: None,
+            })
+        });
+        block.len = 0;
+        block.pool = Some(self);
+        block
+    }
+
+    fn free_block(&self) -> Option<Box<Block>> {
+        let own = own_box();
+        let mut boxes = (own..BOXES).chain(0..own).map(|at| &self.0.boxes[at]);
+        boxes.find_map(|shelved| shelved.free.lock().pop())
+    }
+
+    /// Keeps the block, if there is room. It is dropped here if not, outside of every lock.
+    fn keep(&self, block: Box<Block>) {
+        let own = own_box();
+        for at in (own..BOXES).chain(0..own) {
+            let shelved = &self.0.boxes[at];
+            let mut free = shelved.free.lock();
+            if free.len() < shelved.most {
+                return free.push(block);
+            }
+        }
+    }
+}
+
+impl Block {
+    /// Back to where it belongs.
+    fn go_back(mut self: Box<Self>) -> Option<BufferPool> {
+        let pool = self.pool.take()?;
+        pool.keep(self);
+        Some(pool)
+    }
+}
+
+impl fmt::Debug for BufferPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BufferPool")
+            .field("size", &self.0.size)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A buffer that a [`BufferPool`] lends, and that goes back there when it is dropped. It holds the bytes that were read; what it has
+/// room for beyond them, only an operation fills. Its memory does not move with it.
+///
+/// ```
+/// use proactor::{BufferPool, Proactor, net::{TcpListener, TcpStream}};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let proactor = Proactor::builder().build()?;
+/// # let listener = TcpListener::bind(&proactor, "127.0.0.1:0".parse()?)?;
+/// # let client = TcpStream::connect(&proactor, listener.local_addr()?).wait()?;
+/// # let (server, _) = listener.accept().wait()?;
+/// let pool = BufferPool::new(4096);
+/// client.write_all("loud").wait().0?;
+/// let mut bytes = server.recv_with(&pool).wait()?;
+/// bytes.make_ascii_uppercase();
+/// let (result, bytes) = server.write_all(bytes).wait();
+/// assert_eq!((result?, &bytes[..]), (4, &b"LOUD"[..]));
+/// # Ok(())
+/// # }
+/// ```
+pub struct PooledBuf(Option<Box<Block>>);
+
+impl Deref for PooledBuf {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Some(block) => &block.bytes[..block.len],
+            None => &[],
+        }
+    }
+}
+
+impl DerefMut for PooledBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.0 {
+            Some(block) => &mut block.bytes[..block.len],
+            None => &mut [],
+        }
+    }
+}
+
+impl Drop for PooledBuf {
+    fn drop(&mut self) {
+        if let Some(block) = self.0.take() {
+            drop(block.go_back());
+        }
+    }
+}
+
+impl fmt::Debug for PooledBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PooledBuf({} bytes)", self.len())
+    }
+}
+
+// SAFETY: the bytes stand in a box of their own, which is neither moved nor changed while the value is not mutably borrowed.
+unsafe impl Buf for PooledBuf {
+    fn ptr(&self) -> *const u8 {
+        self.as_ptr()
+    }
+    fn len(&self) -> usize {
+        self.deref().len()
+    }
+}
+
+// SAFETY: as above; all of them are initialised always, and belong to whoever has the value.
+unsafe impl BufMut for PooledBuf {
+    fn mut_ptr(&mut self) -> *mut u8 {
+        // Of all of them, and not only of those that are filled.
+        match &mut self.0 {
+            Some(block) => block.bytes.as_mut_ptr(),
+            None => std::ptr::NonNull::dangling().as_ptr(),
+        }
+    }
+    fn capacity(&self) -> usize {
+        self.0.as_ref().map_or(0, |block| block.bytes.len())
+    }
+    unsafe fn set_filled(&mut self, len: usize) {
+        if let Some(block) = &mut self.0 {
+            block.len = len;
+        }
+    }
+}
+
+/// A buffer to come: the pool that was chosen for it, until a backend has bytes, and then what was taken from there.
+pub struct LateBuf {
+    /// None while there is a block, which has it.
+    pool: Option<BufferPool>,
+    block: Option<Box<Block>>,
+}
+
+impl LateBuf {
+    pub(crate) fn of(pool: &BufferPool) -> Self {
+        Self {
+            pool: Some(pool.clone()),
+            block: None,
+        }
+    }
+
+    /// How many bytes it will have room for.
+    pub(crate) fn size(&self) -> usize {
+        self.pool.as_ref().map_or(0, BufferPool::size)
+    }
+
+    /// Takes a buffer, for an attempt; [`filled`](Self::filled) says how that ended.
+    pub(crate) fn bind(&mut self) -> &mut [u8] {
+        if let Some(pool) = self.pool.take() {
+            self.block = Some(pool.into_block());
+        }
+        self.block
+            .as_mut()
+            .map_or(&mut [], |block| &mut block.bytes[..])
+    }
+
+    /// `count` bytes came into what `bind` took. If none did, it goes back at once.
+    pub(crate) fn filled(&mut self, count: usize) {
+        if let Some(mut block) = self.block.take() {
+            block.len = count.min(block.bytes.len());
+            match count {
+                0 => self.pool = block.go_back(),
+                _ => self.block = Some(block),
+            }
+        }
+    }
+
+    /// What came.
+    pub(crate) fn into_buf(mut self) -> PooledBuf {
+        PooledBuf(self.block.take())
+    }
+}
+
+impl Drop for LateBuf {
+    fn drop(&mut self) {
+        if let Some(block) = self.block.take() {
+            drop(block.go_back());
+        }
+    }
+}
+
+impl fmt::Debug for LateBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LateBuf")
+    }
+}
