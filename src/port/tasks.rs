@@ -11,12 +11,13 @@ use crate::cell::Home;
 use crate::completion;
 use crate::local::Local;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Arc, Mutex, mutant};
+use crate::sync::{Arc, QuietMutex, mutant};
 
 /// The spawned futures of a port.
 pub(crate) struct Tasks {
     home: Arc<Home>,
-    live: Mutex<Live>,
+    /// Not for models to see: the end of every port takes it, which would order what the models are about.
+    live: QuietMutex<Live>,
     /// Whether none is polled any more.
     over: AtomicBool,
 }
@@ -39,7 +40,7 @@ impl Tasks {
     pub(crate) fn new(home: Arc<Home>) -> Arc<Self> {
         Arc::new(Self {
             home,
-            live: Mutex::new(Live::default()),
+            live: QuietMutex::new(Live::default()),
             over: AtomicBool::new(false),
         })
     }
