@@ -5,8 +5,9 @@
 //! strands share nothing with each other. Protocol: `docs/dispatch-protocols.md`, "A strand".
 #![allow(unsafe_code)] // the state that one handler at a time may touch
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use crate::completion;
@@ -96,10 +97,12 @@ pub struct WeakStrand<T>(Weak<Shared<T>>);
 
 struct Shared<T> {
     gate: Gate,
+    /// The line's own handle, for as long as it is not free: so the calls that wait in it count nothing. For whoever has the turn.
+    kept: Cell<Option<Arc<Self>>>,
     state: UnsafeCell<T>,
 }
 
-// SAFETY: the state is touched by whoever has the gate's `Turn` alone, so it goes from thread to thread, as `Send` allows, and is
+// SAFETY: state and handle are touched by whoever has the `Turn` alone, so they go from thread to thread, as `Send` allows, and are
 // never on two; the rest is shared safely by itself.
 unsafe impl<T: Send> Sync for Shared<T> {}
 
@@ -110,15 +113,17 @@ struct Gate {
 }
 
 /// The right to touch the state, and the duty to let the next call in: whoever drops it does that.
-struct Turn<'a> {
-    gate: &'a Gate,
+struct Turn<T> {
+    /// Which lives until the turn has ended, since somebody has a handle of it: the line, or whose turn it is.
+    strand: *const Shared<T>,
     /// How the next one comes to the port.
     next_by: Route,
 }
 
-impl Drop for Turn<'_> {
+impl<T> Drop for Turn<T> {
     fn drop(&mut self) {
-        self.gate.let_next_in(self.next_by);
+        // SAFETY: this is the turn, and it ends here.
+        unsafe { Shared::let_next_in(self.strand, self.next_by) };
     }
 }
 
@@ -127,27 +132,49 @@ impl Gate {
     fn name(&self) -> *const () {
         (&raw const *self).cast()
     }
+}
 
-    /// Lets the next call in, if there is one; the caller's turn ends.
-    fn let_next_in(&self, by: Route) {
-        // SAFETY: called by `Turn`'s drop alone, and a turn is made by those alone whom the line serves.
-        while let Some(next) = unsafe { self.line.next() } {
-            let handed = self.port.with(|inner| match inner {
-                Some(inner) => {
-                    inner.hand(next, route(inner, by));
-                    true
-                }
+impl<T> Shared<T> {
+    /// Lets the next call in, if there is one; the caller's turn ends. The strand may go with it.
+    ///
+    /// # Safety
+    ///
+    /// The caller has the turn, and the line or the caller a handle.
+    unsafe fn let_next_in(this: *const Self, by: Route) {
+        // SAFETY: the caller's promise; whoever is let in below may let it go, and it is not used after that.
+        let shared = unsafe { &*this };
+        let port = shared.gate.port.reach();
+        // Out of the line before that is free: the next to come puts its own there.
+        let mut kept = shared.kept.take();
+        // SAFETY: the caller has the turn.
+        while let Some(next) = unsafe { shared.gate.line.next() } {
+            // SAFETY: it was made by `Arc::new`, and somebody has a handle: the caller's promise.
+            kept = kept.or_else(|| Some(unsafe { another_handle(this) }));
+            shared.kept.set(kept.take());
+            match port.inner() {
+                Some(inner) => return inner.hand(next, route(inner, by)),
                 None => {
                     // Not one within the other: the ticket of each sees that the strand is held here, and leaves the rest to us.
-                    Held::enter(self.name(), || drop(next));
-                    false
+                    Held::enter(shared.gate.name(), || drop(next));
+                    kept = shared.kept.take();
                 }
-            });
-            if handed {
-                return;
             }
         }
+        if mutant("strand-keeps-itself") {
+            std::mem::forget(kept.take());
+        }
+        drop(kept);
     }
+}
+
+/// # Safety
+///
+/// `strand` was made by `Arc::new`, and somebody has a handle.
+unsafe fn another_handle<T>(strand: *const Shared<T>) -> Arc<Shared<T>> {
+    // SAFETY: the caller's promise.
+    unsafe { Arc::increment_strong_count(strand) };
+    // SAFETY: the count that was just made.
+    unsafe { Arc::from_raw(strand) }
 }
 
 /// What follows from a handler runs next on its thread, as long as nothing else waits there for the same thread: or two strands
@@ -168,10 +195,56 @@ fn route(inner: &Inner, by: Route) -> Route {
 /// A queued call.
 struct Call<T, F> {
     call: F,
+    ticket: Queued<T>,
+}
+
+/// What a call in the line holds: a turn, sooner or later. If it is dropped uncalled, its turn is over.
+struct Queued<T>(*const Shared<T>);
+
+// SAFETY: the strand may go from thread to thread, and the line keeps it until the turn has ended.
+unsafe impl<T: Send> Send for Queued<T> {}
+
+impl<T> Drop for Queued<T> {
+    fn drop(&mut self) {
+        // SAFETY: its turn is not over, so the line keeps the strand; nobody else has the turn, which is over here.
+        unsafe { end_turn(self.0) };
+    }
+}
+
+impl<T, F: FnOnce(&mut T)> Call<T, F> {
+    /// Its turn has come: with it the handler ends, so what follows may stay with its thread.
+    fn run(self) {
+        let Self { call, ticket } = self;
+        let strand = ManuallyDrop::new(ticket).0;
+        // SAFETY: its turn has come, and the line keeps the strand.
+        unsafe { Shared::serve(strand, call, Route::Finished) };
+    }
+}
+
+/// Ends the turn of what was dropped uncalled.
+///
+/// # Safety
+///
+/// As [`Shared::let_next_in`]; or this thread is in there, with the strand held, which then goes on by itself.
+unsafe fn end_turn<T>(strand: *const Shared<T>) {
+    // SAFETY: the caller's promise.
+    let name = unsafe { &(*strand).gate }.name();
+    // Held here already: `let_next_in` drops one after the other.
+    if !Held::holds(name) && !mutant("strand-dropped-alone") {
+        drop(Turn {
+            strand,
+            next_by: Route::Outside,
+        });
+    }
+}
+
+/// An operation's handler that is bound to a strand.
+struct Bound<T, H> {
+    handler: H,
     ticket: Ticket<T>,
 }
 
-/// What each call and each bound handler holds: it keeps the strand, and if it is dropped uncalled, its turn is over.
+/// What a bound handler holds: it keeps the strand, and if it is dropped uncalled, its turn is over.
 struct Ticket<T> {
     strand: Option<Arc<Shared<T>>>,
     /// Whether it has joined the line; if not, it never has a turn.
@@ -181,36 +254,10 @@ struct Ticket<T> {
 impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
         if let Some(strand) = self.strand.take().filter(|_| self.joined) {
-            // Held here already: `let_next_in` drops one after the other.
-            if !Held::holds(strand.gate.name()) && !mutant("strand-dropped-alone") {
-                drop(Turn {
-                    gate: &strand.gate,
-                    next_by: Route::Outside,
-                });
-            }
+            // SAFETY: its turn is not over, and it has a handle.
+            unsafe { end_turn(Arc::as_ptr(&strand)) };
         }
     }
-}
-
-impl<T> Ticket<T> {
-    /// Runs `call`, whose turn has come: with it the handler ends, so what follows may stay with its thread.
-    fn redeem(mut self, call: impl FnOnce(&mut T)) {
-        if let Some(strand) = self.strand.take() {
-            strand.serve(call, Route::Finished);
-        }
-    }
-}
-
-impl<T, F: FnOnce(&mut T)> Call<T, F> {
-    fn run(self) {
-        self.ticket.redeem(self.call);
-    }
-}
-
-/// An operation's handler that is bound to a strand.
-struct Bound<T, H> {
-    handler: H,
-    ticket: Ticket<T>,
 }
 
 impl<T, O, H> Handler<O> for Bound<T, H>
@@ -229,31 +276,45 @@ where
     }
 
     fn call(self, output: O) {
-        let Self { handler, ticket } = self;
+        let Self {
+            handler,
+            mut ticket,
+        } = self;
         // It has not joined if its port was gone by the end of the operation: then there is no line to wait in.
         let may = |strand: &Arc<Shared<T>>| ticket.joined || strand.gate.line.enter();
-        if ticket.strand.as_ref().is_some_and(may) {
-            ticket.redeem(move |state| handler(state, output));
+        if !ticket.strand.as_ref().is_some_and(may) {
+            return;
+        }
+        if let Some(strand) = ticket.strand.take() {
+            let call = move |state: &mut T| handler(state, output);
+            // SAFETY: its turn has come, and it has a handle.
+            unsafe { Shared::serve(Arc::as_ptr(&strand), call, Route::Finished) };
         }
     }
 }
 
 impl<T> Shared<T> {
     /// Runs `call`, for which the line has been passed; then lets the next in.
-    fn serve(&self, call: impl FnOnce(&mut T), next_by: Route) {
+    ///
+    /// # Safety
+    ///
+    /// As [`let_next_in`](Self::let_next_in).
+    unsafe fn serve(this: *const Self, call: impl FnOnce(&mut T), next_by: Route) {
         let turn = Turn {
-            gate: &self.gate,
+            strand: this,
             next_by,
         };
         let served = || {
+            // SAFETY: the caller's promise: it lives until `turn` has ended.
+            let shared = unsafe { &*this };
             // SAFETY: whoever the line serves is alone with the state, until `turn` ends its turn.
-            let state = unsafe { &mut *self.state.get() };
-            Held::enter(self.gate.name(), || call(state));
+            let state = unsafe { &mut *shared.state.get() };
+            Held::enter(shared.gate.name(), || call(state));
         };
         if mutant("strand-wedged-by-panic") {
-            let turn = std::mem::ManuallyDrop::new(turn);
+            let turn = ManuallyDrop::new(turn);
             served();
-            drop(std::mem::ManuallyDrop::into_inner(turn));
+            drop(ManuallyDrop::into_inner(turn));
         } else {
             served(); // and then `turn` goes, also when the call panics
         }
@@ -261,13 +322,14 @@ impl<T> Shared<T> {
 }
 
 impl<T: Send + 'static> Strand<T> {
-    /// A strand with that state, whose handlers run where `port` has them run. Allocates once: 56 bytes and the state.
+    /// A strand with that state, whose handlers run where `port` has them run. Allocates once: 64 bytes and the state.
     pub fn new(port: &impl AsRef<CompletionPort>, state: T) -> Self {
         Self(Arc::new(Shared {
             gate: Gate {
                 line: Line::new(),
                 port: port.as_ref().downgrade(),
             },
+            kept: Cell::new(None),
             state: UnsafeCell::new(state),
         }))
     }
@@ -312,13 +374,12 @@ impl<T: Send + 'static> Strand<T> {
     }
 
     fn queue<F: FnOnce(&mut T) + Send + 'static>(&self, inner: &Inner, counted: bool, call: F) {
-        let ticket = Ticket {
-            strand: Some(Arc::clone(&self.0)),
-            joined: true,
-        };
+        let ticket = Queued(Arc::as_ptr(&self.0));
         let queued = Call { call, ticket };
         let queued = completion::post(&inner.home, 0, counted, move || queued.run());
         if let Some(served) = self.0.gate.line.join(queued) {
+            // The line was free: the turn is in our hands until it is handed on.
+            self.0.kept.set(Some(Arc::clone(&self.0)));
             inner.hand(served, Route::Posted);
         }
     }
@@ -352,7 +413,8 @@ impl<T: Send + 'static> Strand<T> {
         });
         if inside && Held::depth() < NESTED && gate.line.enter() {
             // The handler that calls goes on, so what follows is not for its thread alone.
-            self.0.serve(call, Route::Posted);
+            // SAFETY: it was entered just now, and `self` is a handle.
+            unsafe { Shared::serve(Arc::as_ptr(&self.0), call, Route::Posted) };
         } else {
             self.post(call);
         }

@@ -242,7 +242,7 @@ fn other_calls(shared: &Arc<Shared>, rounds: usize, hold: bool) {
 /// An idle strand is one allocation, of its state and a stated number of bytes.
 fn strands_are_small(proactor: &Proactor) {
     const STRANDS: usize = 1000;
-    const BESIDE: usize = 56;
+    const BESIDE: usize = 64;
     let mut strands = Vec::with_capacity(STRANDS);
     let count = allocations(|| {
         strands.extend((0..STRANDS).map(|_| Strand::new(proactor, [0_u64; 4])));

@@ -68,6 +68,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/port/mod.rs: entries count the port, and workers borrow it",
     "src/port/object.rs: entries count the port",
     "src/port/timers.rs: the wheel's nodes stand in cells",
+    "src/port/weak.rs: a worker has borrowed its port",
     "src/port/wheel.rs: an intrusive list",
     "src/queue.rs: cells linked through their headers",
     "src/strand.rs: the state that one handler at a time may touch",

@@ -275,3 +275,37 @@ fn mutant_a_call_is_dropped_alone() {
         "what_is_queued_in_a_strand_goes_with_the_proactor",
     );
 }
+
+/// A worker runs a strand's call and lets it go, while another is posted and then the only handle dropped: the state goes, once, with
+/// whoever comes last.
+fn last_call_against_last_handle(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 0);
+    let end: Once<&'static str> = Once::default();
+    let strand = Strand::new(&port.port, Tell(end.clone(), "gone"));
+    strand.post(|_| ());
+    let worker = workers(&port, 1);
+    strand.post(|_| ());
+    drop(strand);
+    let early = join(worker);
+    assert_eq!(early + port.work(), 2, "one was lost");
+    assert_eq!(end.how(), "gone");
+    seen.saw(if early == 2 {
+        "in one run"
+    } else {
+        "in two runs"
+    });
+}
+
+#[test]
+fn a_strand_goes_with_its_last_call() {
+    model(
+        "a_strand_goes_with_its_last_call",
+        &["in one run", "in two runs"],
+        last_call_against_last_handle,
+    );
+}
+
+#[test]
+fn mutant_a_strand_keeps_itself() {
+    kills("strand-keeps-itself", "a_strand_goes_with_its_last_call");
+}

@@ -35,6 +35,7 @@ pub(crate) mod sleep;
 pub(crate) mod tasks;
 pub(crate) mod timers;
 pub(crate) mod token;
+pub(crate) mod weak;
 pub(crate) mod wheel;
 pub(crate) mod worker;
 
@@ -65,6 +66,7 @@ use pool::{Knobs, Pool};
 use sleep::Sleep;
 use tasks::Tasks;
 use timers::Timers;
+pub(crate) use weak::WeakPort;
 
 /// The shared queue and demultiplexer: operations are submitted to it, calls posted, and completions come out where the
 /// strategy sends them. A cheap clone; usable from any thread.
@@ -91,29 +93,6 @@ use timers::Timers;
 /// ```
 #[derive(Clone)]
 pub struct CompletionPort(pub(crate) Arc<Inner>);
-
-/// A port that may be gone.
-#[derive(Clone, Debug)]
-pub(crate) struct WeakPort {
-    inner: Weak<Inner>,
-    /// Its number, by which keys and workers know it.
-    pub(crate) number: u32,
-}
-
-impl WeakPort {
-    pub(crate) fn upgrade(&self) -> Option<CompletionPort> {
-        self.inner.upgrade().map(CompletionPort)
-    }
-
-    /// Runs `f` with the port, if it is still there. A thread that works for it counts nothing.
-    pub(crate) fn with<R>(&self, f: impl FnOnce(Option<&Inner>) -> R) -> R {
-        if Local::with_port(self.number, |local| local.is_some()) {
-            // SAFETY: whoever works for the port has borrowed it for as long: `Inner::work`.
-            return f(Some(unsafe { &*self.inner.as_ptr() }));
-        }
-        f(self.inner.upgrade().as_deref())
-    }
-}
 
 /// What all clones of a port share.
 pub(crate) struct Inner {
