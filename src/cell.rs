@@ -65,7 +65,7 @@ pub(crate) struct VTable {
     /// Whether it keeps its direction beyond its end, until its output is taken or given back.
     pub(crate) holds: bool,
     /// The line that a finished operation has to pass before it runs; told once (`operation::admit`).
-    pub(crate) line: unsafe fn(Ptr) -> Option<NonNull<Line>>,
+    pub(crate) line: Option<unsafe fn(Ptr) -> Option<NonNull<Line>>>,
     /// Whether it is run by whoever finishes it, at once: it runs nobody's handler.
     pub(crate) at_once: bool,
 }
@@ -526,7 +526,7 @@ static FREE: VTable = VTable {
     advance: |_, _| false,
     surplus: None,
     holds: false,
-    line: |_| None,
+    line: None,
     at_once: false,
 };
 

@@ -296,7 +296,7 @@ const fn call_table<F: FnOnce() + Send + 'static>(counted: bool) -> VTable {
         advance: |_, _| false,
         surplus: None,
         holds: false,
-        line: |_| None,
+        line: None,
         at_once: false,
     }
 }

@@ -265,6 +265,7 @@ where
     T: Send + 'static,
     H: FnOnce(&mut T, O) + Send + 'static,
 {
+    const LINED: bool = true;
     fn line(&mut self) -> Option<NonNull<Line>> {
         let strand = self
             .ticket

@@ -16,10 +16,38 @@ use crate::operation::{Parts, Request};
 const PARTS: usize = 64;
 
 /// A number, or the negated `errno`. Interrupted calls are made again.
+#[inline]
 pub(super) fn perform(fd: &Fd, request: Request) -> i64 {
-    // SAFETY: an operation's request names memory that the operation owns, and that stays while the backend has the
+    let borrowed = fd.as_fd();
+    // SAFETY (of each): an operation's request names memory that the operation owns, and that stays while the backend has the
     // cell (`Operation` is sealed).
-    let result = unsafe { call(fd, request) };
+    let result = match request {
+        Request::Read { ptr, len } if len > 0 => {
+            // SAFETY: see above.
+            let room =
+                unsafe { std::slice::from_raw_parts_mut(ptr.cast::<MaybeUninit<u8>>(), len) };
+            retry(|| {
+                rustix::net::recv(borrowed, &mut *room, RecvFlags::empty()).map(|(_, count)| count)
+            })
+        }
+        Request::Write { ptr, len } if len > 0 => {
+            // SAFETY: see above.
+            let bytes = unsafe { std::slice::from_raw_parts(ptr, len) };
+            retry(|| rustix::net::send(borrowed, bytes, SendFlags::NOSIGNAL))
+        }
+        Request::ReadLate { mut into, .. } => {
+            // SAFETY: see above.
+            let late = unsafe { into.as_mut() };
+            let room = late.bind();
+            let result = retry(|| {
+                rustix::net::recv(borrowed, &mut *room, RecvFlags::empty()).map(|(_, count)| count)
+            });
+            late.filled(result.unwrap_or(0));
+            result
+        }
+        // SAFETY: see above.
+        request => unsafe { call(fd, request) },
+    };
     match result {
         Ok(count) => i64::try_from(count).unwrap_or(i64::MAX),
         Err(errno) => -i64::from(errno.raw_os_error()),
@@ -38,33 +66,10 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
 /// # Safety
 ///
 /// The memory that the request names is good for reading or writing, as the request says, and nobody else's.
+#[cold]
 unsafe fn call(fd: &Fd, request: Request) -> Result<usize, Errno> {
-    let borrowed = fd.as_fd();
     match request {
-        Request::Read { len: 0, .. } | Request::Write { len: 0, .. } => Ok(0),
-        Request::Read { ptr, len } => {
-            // SAFETY: the caller's promise.
-            let room =
-                unsafe { std::slice::from_raw_parts_mut(ptr.cast::<MaybeUninit<u8>>(), len) };
-            retry(|| {
-                rustix::net::recv(borrowed, &mut *room, RecvFlags::empty()).map(|(_, count)| count)
-            })
-        }
-        Request::ReadLate { mut into, .. } => {
-            // SAFETY: the caller's promise.
-            let late = unsafe { into.as_mut() };
-            let room = late.bind();
-            let result = retry(|| {
-                rustix::net::recv(borrowed, &mut *room, RecvFlags::empty()).map(|(_, count)| count)
-            });
-            late.filled(result.unwrap_or(0));
-            result
-        }
-        Request::Write { ptr, len } => {
-            // SAFETY: the caller's promise.
-            let bytes = unsafe { std::slice::from_raw_parts(ptr, len) };
-            retry(|| rustix::net::send(borrowed, bytes, SendFlags::NOSIGNAL))
-        }
+        Request::Read { .. } | Request::Write { .. } => Ok(0), // no bytes
         Request::ReadVectored(mut parts) => {
             // SAFETY: the caller's promise.
             let parts = unsafe { parts.as_mut() };
@@ -93,6 +98,7 @@ unsafe fn call(fd: &Fd, request: Request) -> Result<usize, Errno> {
             Err(error) => Err(errno(&error)),
         },
         Request::None
+        | Request::ReadLate { .. } // made by the caller
         | Request::Timer(_)
         | Request::Call(_)
         | Request::ByHand(_)

@@ -71,36 +71,17 @@ fn wanted(request: &Request) -> Option<usize> {
     }
 }
 
-/// Whether an operation ends whatever its direction's state: because it is about no bytes, or because it waits for nothing.
-///
-/// # Safety
-///
-/// `cell` holds an operation, and is the caller's.
-unsafe fn ends_at_once(cell: Ptr) -> bool {
-    // SAFETY: the caller's promise; the table is the cell's own.
-    match unsafe { (header(cell).vtable().request)(cell) } {
-        Request::Shutdown(_) => true,
-        Request::Read { len, .. } | Request::Write { len, .. } => len == 0,
-        Request::ReadVectored(mut parts) | Request::WriteVectored(mut parts) => {
-            let mut nothing = true;
-            // SAFETY: the parts stand in the operation, which the caller owns.
-            unsafe { parts.as_mut() }.each(&mut |_, len| nothing &= len == 0);
-            nothing
-        }
-        _ => false,
-    }
-}
-
 /// Whether an operation that is the next of its direction is to be attempted now.
 ///
 /// # Safety
 ///
-/// As [`ends_at_once`].
+/// `cell` holds an operation, and is the caller's.
+#[inline]
 unsafe fn is_due(direction: &Direction, entry: EntryRef, way: Way, cell: Ptr) -> bool {
     direction.ready
         || (way == Way::Read && Shelf::has(entry) && !mutant("shelf-not-looked-at"))
         // SAFETY: the caller's promise.
-        || unsafe { ends_at_once(cell) }
+        || unsafe { part(cell) }.ends_at_once()
 }
 
 impl<D: Demux> Readiness<D> {
@@ -114,14 +95,11 @@ impl<D: Demux> Readiness<D> {
         }
     }
 
-    /// Attempts until the operation is finished or would block. The caller's thread has made `cell` current.
-    fn carry_out(&self, cell: Ptr) -> Outcome {
+    /// Attempts until the operation is finished or would block. The caller's thread has made `cell`, which is about `entry`, current.
+    fn carry_out(&self, cell: Ptr, entry: EntryRef) -> Outcome {
         let state = header(cell);
         let table = state.vtable();
         let way = way(table.kind);
-        let Some(entry) = self.registry.get(ObjectId::from_bits(state.data()).index()) else {
-            return Outcome::default();
-        };
         loop {
             if let Some(raw) = cancelled(state.phase()) {
                 return Self::end(cell, raw, entry, way, false);
@@ -325,11 +303,15 @@ impl<D: Demux> Backend for Readiness<D> {
         }
         direction.take_up(cell);
         drop(direction);
-        self.carry_out(cell)
+        self.carry_out(cell, entry)
     }
 
     fn attempt(&self, cell: Ptr) -> Outcome {
-        self.carry_out(cell)
+        let object = ObjectId::from_bits(header(cell).data());
+        match self.registry.get(object.index()) {
+            Some(entry) => self.carry_out(cell, entry),
+            None => Outcome::default(),
+        }
     }
 
     fn next(&self, hold: Hold) -> Option<Completion> {

@@ -97,6 +97,7 @@ impl Target {
 }
 
 impl<O: Operation> Initiation<O> {
+    #[inline]
     pub(crate) fn on_object(handle: &Handle, op: O) -> Self {
         Self::new(Target::Object(handle.clone()), op)
     }
@@ -135,6 +136,7 @@ impl<O: Operation> Initiation<O> {
         }
     }
 
+    #[inline]
     fn new(target: Target, op: O) -> Self {
         Self {
             op,
@@ -225,6 +227,7 @@ impl<O: Operation> Initiation<O> {
     /// ends as closed. If the proactor is dropped first, the handler is dropped uncalled.
     ///
     /// The key that comes back cancels this operation and no other: [`CompletionPort::cancel`].
+    #[inline]
     pub fn then<H: FnOnce(O::Output) + Send + 'static>(self, handler: H) -> OperationKey {
         self.begin::<false, H>(handler, false)
     }
@@ -252,6 +255,7 @@ impl<O: Operation> Initiation<O> {
     }
 
     /// See [`operation::place`] for `KEEP` and `counted`.
+    #[inline]
     pub(crate) fn begin<const KEEP: bool, H>(self, handler: H, counted: bool) -> OperationKey
     where
         H: Handler<O::Output>,
@@ -262,8 +266,35 @@ impl<O: Operation> Initiation<O> {
         self.begin_in(make).0
     }
 
-    /// Begins the operation in the cell that `make` makes of it. Its key, and its object.
+    /// Begins the operation in the cell that `make` makes of it. Its key, and its object. What has no modifier goes a short way, which is
+    /// inlined, so that nothing of an initiation is ever built.
+    #[inline]
     fn begin_in(
+        self,
+        make: impl FnOnce(&Home, ObjectId, u64, O) -> Ptr,
+    ) -> (OperationKey, ObjectId) {
+        match self {
+            Self {
+                op,
+                target: Target::Object(handle),
+                key,
+                limit: None,
+                tokens,
+                binding: Unbound,
+            } if tokens.is_empty() => {
+                std::mem::forget(tokens); // it has nothing
+                let (inner, object) = (handle.inner(), handle.id());
+                let cell = make(&inner.home, object, key, op);
+                let name = OperationKey::of(cell, &inner.home);
+                inner.submit(cell, handle.entry());
+                (name, object)
+            }
+            modified => modified.begin_modified(make),
+        }
+    }
+
+    #[inline(never)]
+    fn begin_modified(
         self,
         make: impl FnOnce(&Home, ObjectId, u64, O) -> Ptr,
     ) -> (OperationKey, ObjectId) {

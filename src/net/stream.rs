@@ -141,6 +141,7 @@ impl TcpStream {
 
     /// Reads what is there, as much as `buf` has *capacity* for, from its start, and sets its length to that. 0 is the end of the
     /// stream, unless the capacity is 0: that is always 0. Cancelled, nothing was read.
+    #[inline]
     pub fn read<B: BufMut>(&self, buf: B) -> Initiation<Read<B>> {
         Initiation::on_object(&self.0, Read(buf))
     }
@@ -186,6 +187,7 @@ impl TcpStream {
 
     /// Reads until `buf`'s capacity is full. A stream that ends before that is
     /// [`UnexpectedEof`](crate::ErrorKind::UnexpectedEof); after any error, [`Error::transferred`] bytes are in the buffer.
+    #[inline]
     pub fn read_exact<B: BufMut>(&self, buf: B) -> Initiation<ReadExact<B>> {
         Initiation::on_object(&self.0, ReadExact { buf, done: 0 })
     }
@@ -227,11 +229,13 @@ impl TcpStream {
     }
 
     /// Writes from `buf`'s start as much as the kernel takes at once, of its *length*. Cancelled, nothing was written.
+    #[inline]
     pub fn write<B: Buf>(&self, buf: B) -> Initiation<Write<B>> {
         Initiation::on_object(&self.0, Write(buf))
     }
 
     /// Writes all of `buf`'s length. After an error, [`Error::transferred`] bytes had gone.
+    #[inline]
     pub fn write_all<B: Buf>(&self, buf: B) -> Initiation<WriteAll<B>> {
         Initiation::on_object(&self.0, WriteAll { buf, done: 0 })
     }
@@ -359,6 +363,7 @@ impl ReadHalf {
     }
 
     /// As [`TcpStream::read`].
+    #[inline]
     pub fn read<B: BufMut>(&self, buf: B) -> Initiation<Read<B>> {
         self.0.read(buf)
     }
@@ -369,6 +374,7 @@ impl ReadHalf {
     }
 
     /// As [`TcpStream::read_exact`].
+    #[inline]
     pub fn read_exact<B: BufMut>(&self, buf: B) -> Initiation<ReadExact<B>> {
         self.0.read_exact(buf)
     }
@@ -404,11 +410,13 @@ impl WriteHalf {
     }
 
     /// As [`TcpStream::write`].
+    #[inline]
     pub fn write<B: Buf>(&self, buf: B) -> Initiation<Write<B>> {
         self.0.write(buf)
     }
 
     /// As [`TcpStream::write_all`].
+    #[inline]
     pub fn write_all<B: Buf>(&self, buf: B) -> Initiation<WriteAll<B>> {
         self.0.write_all(buf)
     }

@@ -165,7 +165,16 @@ pub(crate) mod code {
 }
 
 /// A raw result as the library's.
+#[inline]
 pub(crate) fn decode(raw: i64, kind: Kind) -> Result<usize, Error> {
+    match usize::try_from(raw) {
+        Ok(count) => Ok(count),
+        Err(_) => Err(failure(raw, kind)),
+    }
+}
+
+#[cold]
+fn failure(raw: i64, kind: Kind) -> Error {
     let what = match raw {
         code::CANCELLED => ErrorKind::Cancelled,
         code::TIMED_OUT => ErrorKind::TimedOut,
@@ -173,18 +182,16 @@ pub(crate) fn decode(raw: i64, kind: Kind) -> Result<usize, Error> {
         code::EOF => ErrorKind::UnexpectedEof,
         code::WRITE_ZERO => ErrorKind::WriteZero,
         code::WOULD_DEADLOCK => ErrorKind::WouldDeadlock,
-        raw => {
-            return usize::try_from(raw)
-                .map_err(|_| Error::os(kind, i32::try_from(-raw).unwrap_or(0)));
-        }
+        raw => return Error::os(kind, i32::try_from(-raw).unwrap_or(0)),
     };
-    Err(Error::new(what, kind))
+    Error::new(what, kind)
 }
 
 /// The second part of every operation's cell.
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Part {
+    /// The result; until then, whether the operation ends whatever its direction's state.
     raw: Cell<i64>,
     key: u64,
     /// The timer that limits it, if there is one.
@@ -197,6 +204,12 @@ pub(crate) struct Part {
 impl Part {
     pub(crate) fn key(&self) -> u64 {
         self.key
+    }
+
+    /// Whether it ends at once: because it is about no bytes, or because it waits for nothing. Of an operation whose result is open.
+    #[inline]
+    pub(crate) fn ends_at_once(&self) -> bool {
+        self.raw.get() != 0
     }
 
     pub(crate) fn set_raw(&self, raw: i64) {
@@ -248,6 +261,8 @@ pub(crate) trait Body: Send + 'static {
     /// Whether whoever finishes the operation is to run it, at once, since it calls no handler.
     const AT_ONCE: bool = false;
     fn op(&mut self) -> &mut Self::Op;
+    /// See [`Handler::LINED`].
+    const LINED: bool = false;
     /// See [`Handler::line`].
     fn line(&mut self) -> Option<NonNull<Line>> {
         None
@@ -258,6 +273,8 @@ pub(crate) trait Body: Send + 'static {
 
 /// What is done with an output: a closure, or one that is bound to a strand.
 pub(crate) trait Handler<T>: Send + 'static {
+    /// Whether there may be a line to pass.
+    const LINED: bool = false;
     fn call(self, output: T);
     /// The line that the finished operation has to pass before `call`. Told once; whoever asks joins it.
     fn line(&mut self) -> Option<NonNull<Line>> {
@@ -283,6 +300,8 @@ where
     H: Handler<O::Output>,
 {
     type Op = O;
+    const LINED: bool = H::LINED;
+    #[inline]
     fn op(&mut self) -> &mut O {
         &mut self.op
     }
@@ -325,6 +344,7 @@ impl<B: Body> Body for Box<B> {
     type Op = B::Op;
     const HOLDS: bool = B::HOLDS;
     const AT_ONCE: bool = B::AT_ONCE;
+    const LINED: bool = B::LINED;
     fn op(&mut self) -> &mut B::Op {
         (**self).op()
     }
@@ -342,6 +362,7 @@ impl<B: Body> Body for Box<B> {
 /// A cell for `op` and its handler, pending, entered in the books, not yet submitted. The handler of an operation that the
 /// port drops is dropped uncalled, unless it is to `KEEP` the output: then it is called all the same. `counted` says that it
 /// takes up room (`crate::pressure`).
+#[inline]
 pub(crate) fn place<const KEEP: bool, O, H>(
     home: &Home,
     object: ObjectId,
@@ -359,6 +380,7 @@ where
 }
 
 /// As [`place`], for an operation that has something else than a handler.
+#[inline]
 pub(crate) fn place_body<S: Body>(
     home: &Home,
     object: ObjectId,
@@ -373,6 +395,7 @@ pub(crate) fn place_body<S: Body>(
     }
 }
 
+#[inline]
 fn write<S: Body>(home: &Home, object: ObjectId, key: u64, body: S, counted: bool) -> Ptr {
     let table = match counted {
         true => &const { table::<S>(true) },
@@ -390,8 +413,29 @@ fn write<S: Body>(home: &Home, object: ObjectId, key: u64, body: S, counted: boo
     unsafe { cell::place::<Part>(cell, offset_of!(Prefix, part)).write(part) };
     // SAFETY: as above.
     unsafe { cell::place::<S>(cell, offset_of!(OpCell<S>, body)).write(body) };
+    // SAFETY: it was written just now, and stays.
+    if ends_at_once(&unsafe { self::body::<S>(cell) }.op().request()) {
+        // SAFETY: as above.
+        unsafe { self::part(cell) }.set_raw(1);
+    }
     Local::created(home);
     cell
+}
+
+/// Whether an operation that begins with this ends whatever its direction's state.
+#[inline]
+fn ends_at_once(request: &Request) -> bool {
+    match request {
+        Request::Shutdown(_) => true,
+        Request::Read { len, .. } | Request::Write { len, .. } => *len == 0,
+        Request::ReadVectored(parts) | Request::WriteVectored(parts) => {
+            let (mut parts, mut nothing) = (*parts, true);
+            // SAFETY: the parts stand in the operation that made the request, which the caller owns.
+            unsafe { parts.as_mut() }.each(&mut |_, len| nothing &= len == 0);
+            nothing
+        }
+        _ => false,
+    }
 }
 
 const fn table<S: Body>(counted: bool) -> VTable {
@@ -413,7 +457,7 @@ const fn table<S: Body>(counted: bool) -> VTable {
             None
         },
         holds: S::HOLDS,
-        line: line::<S>,
+        line: if S::LINED { Some(line::<S>) } else { None },
         at_once: S::AT_ONCE,
     }
 }
@@ -463,6 +507,7 @@ unsafe fn line<S: Body>(cell: Ptr) -> Option<NonNull<Line>> {
 /// # Safety
 ///
 /// As `request`, and the body is not used again.
+#[inline]
 unsafe fn take<S: Body>(cell: Ptr, home: &Home) -> (S, Result<usize, Error>) {
     // SAFETY: the caller's promise; it is moved out once, since the cell is freed here.
     let body = unsafe { cell::place::<S>(cell, offset_of!(OpCell<S>, body)).read() };
@@ -495,6 +540,7 @@ unsafe fn discard<S: Body>(cell: Ptr, home: &Home) {
 /// # Safety
 ///
 /// `cell` holds an operation whose result is open, and is the caller's.
+#[inline]
 pub(crate) unsafe fn complete(cell: Ptr, raw: i64) -> Completion {
     // SAFETY: the caller's promise.
     unsafe { part(cell) }.set_raw(raw);
@@ -525,10 +571,14 @@ impl Admitted {
 
 /// Has a finished operation join the line that it is bound to, if it is: before its direction is let go, so that the next of that
 /// direction joins behind it. What has joined already may run.
+#[inline]
 pub(crate) fn admit(done: Completion) -> Admitted {
     let cell = done.ptr();
+    let Some(line) = header(cell).vtable().line else {
+        return Admitted::Unbound(done);
+    };
     // SAFETY: `done` owns the cell, and its table is its body's.
-    match unsafe { (header(cell).vtable().line)(cell) } {
+    match unsafe { line(cell) } {
         None => Admitted::Unbound(done),
         Some(line) => {
             // SAFETY: the body keeps the line until it has run, which is after it has joined; all of a line may change under a

@@ -191,6 +191,7 @@ impl Inner {
     }
 
     /// Hands a cell to the backend, and on with what comes back at once.
+    #[inline]
     pub(crate) fn submit(&self, cell: Ptr, entry: EntryRef) {
         let Outcome { done, hold } = self.backend.submit(cell, entry);
         if let Some(done) = done {

@@ -34,6 +34,7 @@ impl Handle {
         self.0
     }
 
+    #[inline]
     pub(crate) fn id(&self) -> ObjectId {
         self.0.id()
     }
@@ -111,6 +112,7 @@ impl Clone for Handle {
 }
 
 impl Drop for Handle {
+    #[inline]
     fn drop(&mut self) {
         self.0.tenant.used();
         let refs = &self.0.refs;
@@ -124,6 +126,14 @@ impl Drop for Handle {
                 Err(now) => count = now,
             }
         }
+        self.go_last(count);
+    }
+}
+
+impl Handle {
+    /// One of the last two of the entry's references goes.
+    #[cold]
+    fn go_last(&self, count: u32) {
         // The port must outlive what follows, in which the entry may let it go.
         let port = self.port();
         if count == 2 {

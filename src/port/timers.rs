@@ -70,7 +70,7 @@ static LIMIT: VTable = VTable {
     advance: |_, _| false,
     surplus: None,
     holds: false,
-    line: |_| None,
+    line: None,
     at_once: false,
 };
 
