@@ -49,6 +49,8 @@ pub(crate) struct Header {
 #[derive(Debug)]
 pub(crate) struct VTable {
     pub(crate) kind: Kind,
+    /// Whether it is about the reading direction of its object.
+    pub(crate) reads: bool,
     pub(crate) class: Class,
     /// Whether it takes up room, which it makes again when it is done with: see [`Pressure`].
     pub(crate) counted: bool,
@@ -90,6 +92,7 @@ const PHASE: u64 = 0xff;
 // one word whose it is now. So its accesses are relaxed.
 impl Header {
     /// The generation of the cell's present tenant.
+    #[inline]
     pub(crate) fn generation(&self) -> u32 {
         (self.state.load(Ordering::Relaxed) >> 32) as u32
     }
@@ -153,6 +156,7 @@ impl Header {
     }
 
     /// Acquire, the other half of the Release in `alloc`.
+    #[inline]
     pub(crate) fn data(&self) -> u64 {
         self.data.load(Ordering::Acquire)
     }
@@ -181,7 +185,11 @@ pub(crate) fn place<T>(cell: Ptr, offset: usize) -> *mut T {
 
 /// A size of cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Class(u8);
+pub(crate) enum Class {
+    Small,
+    Middle,
+    Large,
+}
 
 pub(crate) const CLASSES: usize = 3;
 
@@ -198,23 +206,24 @@ const SLAB: usize = if cfg!(proactor_loom) { 4096 } else { 32 * 1024 };
 const MAGAZINE: usize = if cfg!(proactor_loom) { 1 } else { 32 };
 
 impl Class {
-    pub(crate) const LARGEST: Self = Self(2);
+    pub(crate) const LARGEST: Self = Self::Large;
+    pub(crate) const ALL: [Self; CLASSES] = [Self::Small, Self::Middle, Self::Large];
 
     /// The class that `layout` fits in, or none.
     pub(crate) const fn of(layout: Layout) -> Option<Self> {
         let mut class = 0;
         while class < CLASSES {
             if layout.size() <= SIZES[class] && layout.align() <= ALIGN {
-                #[allow(clippy::cast_possible_truncation)] // below CLASSES
-                return Some(Self(class as u8));
+                return Some(Self::ALL[class]);
             }
             class += 1;
         }
         None
     }
 
+    #[inline]
     fn index(self) -> usize {
-        usize::from(self.0)
+        self as usize
     }
 
     fn size(self) -> usize {
@@ -518,7 +527,8 @@ impl std::fmt::Debug for Home {
 /// A free cell's: never called.
 static FREE: VTable = VTable {
     kind: Kind::Post,
-    class: Class(0),
+    reads: false,
+    class: Class::Small,
     counted: false,
     run: |_, _| {},
     discard: |_, _| {},
@@ -537,7 +547,7 @@ mod tests {
     use super::*;
 
     const TEST: VTable = VTable {
-        class: Class(1),
+        class: Class::Middle,
         ..FREE
     };
 
@@ -545,7 +555,11 @@ mod tests {
     fn cells_of_one_home_never_overlap_and_name_their_home() {
         let home = Home::new(1, None);
         let mut cells: Vec<_> = (0..1000)
-            .map(|_| home.alloc(Class(1), &TEST, phase::DONE, 7).as_ptr().addr())
+            .map(|_| {
+                home.alloc(Class::Middle, &TEST, phase::DONE, 7)
+                    .as_ptr()
+                    .addr()
+            })
             .collect();
         cells.sort_unstable();
         assert!(cells.windows(2).all(|pair| pair[1] - pair[0] >= 128));
@@ -554,11 +568,11 @@ mod tests {
     #[test]
     fn a_freed_cell_serves_again_under_another_generation() {
         let home = Home::new(1, None);
-        let first = home.alloc(Class(1), &TEST, phase::PENDING, 0);
+        let first = home.alloc(Class::Middle, &TEST, phase::PENDING, 0);
         let generation = header(first).generation();
         assert!(ptr::eq(Home::of(first), &raw const *home));
         home.free(first);
-        let second = home.alloc(Class(1), &TEST, phase::PENDING, 0);
+        let second = home.alloc(Class::Middle, &TEST, phase::PENDING, 0);
         assert_eq!(first, second);
         assert!(!header(second).request_cancel(generation, phase::CANCEL));
         assert!(header(second).request_cancel(generation + 1, phase::CANCEL));
@@ -569,7 +583,7 @@ mod tests {
         let home = Home::new(1, None);
         let cells: Vec<usize> = (0..500)
             .map(|_| {
-                home.alloc(Class(1), &TEST, phase::DONE, 0)
+                home.alloc(Class::Middle, &TEST, phase::DONE, 0)
                     .as_ptr()
                     .expose_provenance()
             })
@@ -583,7 +597,7 @@ mod tests {
         });
         let slabs = home.slabs();
         for _ in 0..500 {
-            home.alloc(Class(1), &TEST, phase::DONE, 0);
+            home.alloc(Class::Middle, &TEST, phase::DONE, 0);
         }
         assert_eq!(home.slabs(), slabs, "the second round needs no new slab");
     }

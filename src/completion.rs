@@ -284,6 +284,7 @@ fn place<F: FnOnce() + Send + 'static>(
 const fn call_table<F: FnOnce() + Send + 'static>(counted: bool) -> VTable {
     VTable {
         kind: Kind::Post,
+        reads: false,
         class: match Class::of(Layout::new::<Call<F>>()) {
             Some(class) => class,
             // Never placed: `fits` sends such a call to a box. Evaluated all the same, for every F.

@@ -15,9 +15,9 @@ use std::time::Instant;
 use super::registry::{Direction, EntryRef, Fd, Interest, Registry, Way};
 use super::shelf::Shelf;
 use super::{Backend, Demux, Events, Outcome, Ready, Sink, TakenOut, WOULD_BLOCK, Woken};
-use crate::cell::{Ptr, header, phase};
+use crate::cell::{Ptr, VTable, header, phase};
 use crate::completion::Completion;
-use crate::id::{Kind, ObjectId};
+use crate::id::ObjectId;
 use crate::operation::{self, Request, Returned, cancelled, code, part};
 use crate::queue::List;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -52,11 +52,9 @@ enum PutBack {
     Ends(i64),
 }
 
-fn way(kind: Kind) -> Way {
-    match kind {
-        Kind::Read | Kind::Accept => Way::Read,
-        _ => Way::Write,
-    }
+#[inline]
+fn way(table: &VTable) -> Way {
+    if table.reads { Way::Read } else { Way::Write }
 }
 
 /// How many bytes a read asks for; none where a short count says nothing.
@@ -99,7 +97,7 @@ impl<D: Demux> Readiness<D> {
     fn carry_out(&self, cell: Ptr, entry: EntryRef) -> Outcome {
         let state = header(cell);
         let table = state.vtable();
-        let way = way(table.kind);
+        let way = way(table);
         loop {
             if let Some(raw) = cancelled(state.phase()) {
                 return Self::end(cell, raw, entry, way, false);
@@ -148,19 +146,13 @@ impl<D: Demux> Readiness<D> {
     }
 
     /// Fixes the result. The direction stays held.
+    #[inline]
     fn end(cell: Ptr, raw: i64, entry: EntryRef, way: Way, drained: bool) -> Outcome {
         // SAFETY: the cell is an operation's, current and therefore ours.
         let tick = unsafe { part(cell) }.tick.get();
-        let mut keeps = header(cell).vtable().holds && !mutant("future-lets-go");
-        if keeps {
-            let mut direction = entry.direction(way);
-            // What is closed waits for nobody.
-            keeps = !direction.closed;
-            direction.kept = keeps;
-            if drained {
-                direction.drained(tick);
-            }
-        }
+        let keeps = header(cell).vtable().holds
+            && !mutant("future-lets-go")
+            && Self::keep(entry, way, tick, drained);
         // SAFETY: as above; its result is open.
         let done = Some(unsafe { operation::complete(cell, raw) });
         let hold = (!keeps).then_some(Hold {
@@ -170,6 +162,17 @@ impl<D: Demux> Readiness<D> {
             drained,
         });
         Outcome { done, hold }
+    }
+
+    /// The operation that ends keeps its direction, if that is not closed: what is closed waits for nobody.
+    #[cold]
+    fn keep(entry: EntryRef, way: Way, tick: u32, drained: bool) -> bool {
+        let mut direction = entry.direction(way);
+        direction.kept = !direction.closed;
+        if drained {
+            direction.drained(tick);
+        }
+        direction.kept
     }
 
     /// Makes an operation that would block wait, in front, unless something happened since its attempt began.
@@ -236,6 +239,7 @@ impl<D: Demux> Readiness<D> {
     }
 
     /// Nothing is current any more: the next operation, if it is due.
+    #[inline]
     fn let_go_of(
         &self,
         mut direction: MutexGuard<'_, Direction>,
@@ -274,7 +278,7 @@ impl<D: Demux> Backend for Readiness<D> {
     }
 
     fn submit(&self, cell: Ptr, entry: EntryRef) -> Outcome {
-        let way = way(header(cell).vtable().kind);
+        let way = way(header(cell).vtable());
         let mut direction = entry.direction(way);
         // A time limit may have passed before the operation came here; nobody will look for it again.
         let deaf = self.deaf.load(Ordering::Relaxed) && entry.listens.load(Ordering::Relaxed);

@@ -166,15 +166,14 @@ impl Entry {
         }
     }
 
+    #[inline]
     pub(crate) fn id(&self) -> ObjectId {
         ObjectId::new(self.index, self.generation.load(Ordering::Relaxed))
     }
 
+    #[inline]
     pub(crate) fn direction(&self, way: Way) -> MutexGuard<'_, Direction> {
-        match way {
-            Way::Read => self.directions[0].lock(),
-            Way::Write => self.directions[1].lock(),
-        }
+        self.directions[way as usize].lock()
     }
 
     /// The descriptor.
@@ -251,6 +250,7 @@ impl Registry {
         }
     }
 
+    #[inline]
     fn locate(index: u32) -> (usize, usize) {
         let at = index as usize / FIRST + 1;
         let page = at.ilog2() as usize;

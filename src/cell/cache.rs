@@ -21,9 +21,9 @@ impl Drop for Cache {
     /// The thread ends, or its home has died: what is cached goes back, or away with the home's slabs.
     fn drop(&mut self) {
         if let Some(home) = self.home.upgrade() {
-            for (class, magazines) in (0u8..).zip(&self.classes) {
-                home.return_magazine(Class(class), magazines.loaded);
-                home.return_magazine(Class(class), magazines.spare);
+            for (class, magazines) in Class::ALL.into_iter().zip(&self.classes) {
+                home.return_magazine(class, magazines.loaded);
+                home.return_magazine(class, magazines.spare);
             }
         }
     }

@@ -21,6 +21,7 @@ unsafe impl Send for OperationKey {}
 unsafe impl Sync for OperationKey {}
 
 impl OperationKey {
+    #[inline]
     pub(crate) fn of(cell: Ptr, home: &Home) -> Self {
         Self {
             cell: cell.cast(),

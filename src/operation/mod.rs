@@ -441,6 +441,7 @@ fn ends_at_once(request: &Request) -> bool {
 const fn table<S: Body>(counted: bool) -> VTable {
     VTable {
         kind: S::Op::KIND,
+        reads: matches!(S::Op::KIND, Kind::Read | Kind::Accept),
         class: match Class::of(Layout::new::<OpCell<S>>()) {
             Some(class) => class,
             // Never written: `place` boxes such a body. Evaluated all the same, for every S.
@@ -507,7 +508,7 @@ unsafe fn line<S: Body>(cell: Ptr) -> Option<NonNull<Line>> {
 /// # Safety
 ///
 /// As `request`, and the body is not used again.
-#[inline]
+#[inline(always)]
 unsafe fn take<S: Body>(cell: Ptr, home: &Home) -> (S, Result<usize, Error>) {
     // SAFETY: the caller's promise; it is moved out once, since the cell is freed here.
     let body = unsafe { cell::place::<S>(cell, offset_of!(OpCell<S>, body)).read() };
@@ -606,7 +607,16 @@ pub(crate) unsafe fn complete_or_cancel(cell: Ptr, raw: i64) -> Completion {
 }
 
 /// The result that a request to cancel, seen as `phase`, leads to.
+#[inline]
 pub(crate) fn cancelled(phase: u64) -> Option<i64> {
+    if phase == phase::PENDING {
+        return None;
+    }
+    asked(phase)
+}
+
+#[cold]
+fn asked(phase: u64) -> Option<i64> {
     match phase {
         phase::CANCEL => Some(code::CANCELLED),
         phase::TIMEOUT => Some(code::TIMED_OUT),

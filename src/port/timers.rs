@@ -59,6 +59,7 @@ fn limit_node(limit: Ptr) -> NonNull<Node> {
 
 static LIMIT: VTable = VTable {
     kind: Kind::Timer,
+    reads: false,
     class: match Class::of(Layout::new::<Limit>()) {
         Some(class) => class,
         None => Class::LARGEST,

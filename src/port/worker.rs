@@ -287,7 +287,10 @@ impl Shift<'_> {
     /// Attempts what is due, and runs what is finished.
     fn run(&mut self, completion: Completion) {
         let mine = std::ptr::eq(Home::of(completion.ptr()), &raw const *self.inner.home);
-        let finished = if completion.is_due() && mine {
+        if !mine {
+            return self.run_of_another(completion);
+        }
+        let finished = if completion.is_due() {
             match self.inner.attempt(completion.into_ptr()) {
                 Some(done) => done,
                 None => return,
@@ -297,14 +300,20 @@ impl Shift<'_> {
         };
         let depth = self.local.depth.get();
         self.local.depth.set(depth + 1);
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            if mine {
-                finished.run_finished();
-                return true;
-            }
-            // A strategy may have mixed up two ports: this one is run as if by hand.
-            finished.run()
-        }));
+        let result = catch_unwind(AssertUnwindSafe(|| finished.run_finished()));
+        self.local.depth.set(depth);
+        self.ran.handlers += 1;
+        if let Err(panic) = result {
+            self.panicked(panic);
+        }
+    }
+
+    /// A strategy may have mixed up two ports: this one is run as if by hand.
+    #[cold]
+    fn run_of_another(&mut self, completion: Completion) {
+        let depth = self.local.depth.get();
+        self.local.depth.set(depth + 1);
+        let result = catch_unwind(AssertUnwindSafe(|| completion.run()));
         self.local.depth.set(depth);
         self.ran.handlers += usize::from(!matches!(result, Ok(false)));
         if let Err(panic) = result {
@@ -326,7 +335,14 @@ impl Shift<'_> {
 
     /// This worker has work. If it was the last that searched, and there is more, another one searches; if it has left the
     /// seat, or was woken to sit, and nobody sits, another one is promoted.
+    #[inline]
     fn found(&mut self) {
+        if self.searching || self.stood {
+            self.found_first();
+        }
+    }
+
+    fn found_first(&mut self) {
         let searching = std::mem::take(&mut self.searching);
         if searching && self.inner.sleep.found() {
             self.inner.wake_for_rest();
