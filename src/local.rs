@@ -8,11 +8,14 @@ use std::ptr;
 use crate::cell::Home;
 use crate::queue::List;
 use crate::sync::thread_pointer;
+use crate::work::Counters;
 
 /// A worker's own side. It stands on the worker's stack for as long as the thread works.
 #[derive(Debug)]
 pub(crate) struct Local {
     home: *const Home,
+    /// Its own in the home's books.
+    books: *const Counters,
     /// The worker that this thread was before.
     outer: Cell<*const Local>,
     /// The home's number.
@@ -39,6 +42,7 @@ impl Local {
     pub(crate) fn new(home: &Home, index: usize, workers: usize) -> Self {
         Self {
             home,
+            books: home.ledger.of_worker(index),
             outer: Cell::new(ptr::null()),
             port: home.id,
             index,
@@ -66,6 +70,12 @@ impl Local {
             self.outer.set(outer);
         }
         f()
+    }
+
+    #[inline]
+    fn books(&self) -> &Counters {
+        // SAFETY: as in `home`, whose they are.
+        unsafe { &*self.books }
     }
 
     /// The home of the port that it works for.
@@ -112,8 +122,9 @@ impl Local {
     /// Enters a piece of work in the books, as this thread.
     #[inline]
     pub(crate) fn created(home: &Home) {
-        Self::with(home, |local| {
-            home.ledger.created(local.map(|local| local.index));
+        Self::with(home, |local| match local {
+            Some(local) => local.books().create(),
+            None => home.ledger.created(None),
         });
     }
 
@@ -122,7 +133,7 @@ impl Local {
     pub(crate) fn finished(home: &Home) -> bool {
         Self::with(home, |local| match local {
             Some(local) => {
-                home.ledger.finished(Some(local.index));
+                local.books().finish();
                 true
             }
             None => false,

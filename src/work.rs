@@ -12,9 +12,34 @@ use crate::sync::atomic::{AtomicUsize, Ordering, fence};
 use crate::sync::{mutant, own};
 
 #[derive(Debug, Default)]
-struct Counters {
+pub(crate) struct Counters {
     created: AtomicUsize,
     finished: AtomicUsize,
+}
+
+impl Counters {
+    /// One more, by the worker whose they are.
+    #[inline]
+    pub(crate) fn create(&self) {
+        let mine = &self.created;
+        mine.store(own(mine).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// As `create`. Release, the other half of the Acquire in [`Ledger::is_settled`].
+    #[inline]
+    pub(crate) fn finish(&self) {
+        let mine = &self.finished;
+        mine.store(own(mine).wrapping_add(1), finish_order());
+    }
+}
+
+#[inline]
+fn finish_order() -> Ordering {
+    if mutant("work-finish-relaxed") {
+        Ordering::Relaxed
+    } else {
+        Ordering::Release
+    }
 }
 
 /// Counts what was created and what was finished.
@@ -32,14 +57,16 @@ impl Ledger {
         }
     }
 
+    /// The counters of one worker.
+    pub(crate) fn of_worker(&self, index: usize) -> &Counters {
+        &self.workers[index]
+    }
+
     /// Enters one piece of work, before it is handed to anybody. `worker` is this thread's own index.
     #[inline]
     pub(crate) fn created(&self, worker: Option<usize>) {
         match worker {
-            Some(index) => {
-                let mine = &self.workers[index].created;
-                mine.store(own(mine).wrapping_add(1), Ordering::Relaxed);
-            }
+            Some(index) => self.workers[index].create(),
             None => {
                 self.shared.created.fetch_add(1, Ordering::Relaxed);
             }
@@ -50,18 +77,10 @@ impl Ledger {
     /// Acquire in [`is_settled`](Self::is_settled).
     #[inline]
     pub(crate) fn finished(&self, worker: Option<usize>) {
-        let order = if mutant("work-finish-relaxed") {
-            Ordering::Relaxed
-        } else {
-            Ordering::Release
-        };
         match worker {
-            Some(index) => {
-                let mine = &self.workers[index].finished;
-                mine.store(own(mine).wrapping_add(1), order);
-            }
+            Some(index) => self.workers[index].finish(),
             None => {
-                self.shared.finished.fetch_add(1, order);
+                self.shared.finished.fetch_add(1, finish_order());
             }
         }
     }

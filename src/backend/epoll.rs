@@ -170,6 +170,7 @@ impl Demux for Epoll {
         let _ = rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &timer);
     }
 
+    #[inline(always)]
     fn perform(&self, fd: &Fd, request: Request) -> i64 {
         perform::perform(fd, request)
     }

@@ -16,7 +16,7 @@ use crate::operation::{Parts, Request};
 const PARTS: usize = 64;
 
 /// A number, or the negated `errno`. Interrupted calls are made again.
-#[inline]
+#[inline(always)]
 pub(super) fn perform(fd: &Fd, request: Request) -> i64 {
     let borrowed = fd.as_fd();
     // SAFETY (of each): an operation's request names memory that the operation owns, and that stays while the backend has the

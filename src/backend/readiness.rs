@@ -45,6 +45,20 @@ pub(crate) struct Readiness<D> {
     let_go: fn(*const ()),
 }
 
+/// What became of an attempt.
+enum Step {
+    /// The operation ends with this; `drained` says that the attempt left nothing behind.
+    Ends {
+        raw: i64,
+        drained: bool,
+    },
+    GoesOn,
+    /// Nothing is left to be done now; `short`: since there was less than it had room for.
+    Drained {
+        short: bool,
+    },
+}
+
 /// What became of an operation that would block.
 enum PutBack {
     Waits,
@@ -95,52 +109,82 @@ impl<D: Demux> Readiness<D> {
 
     /// Attempts until the operation is finished or would block. The caller's thread has made `cell`, which is about `entry`, current.
     fn carry_out(&self, cell: Ptr, entry: EntryRef) -> Outcome {
+        let way = way(header(cell).vtable());
+        match self.attempt_once(cell, entry, way) {
+            Step::Ends { raw, drained } => Self::end(cell, raw, entry, way, drained),
+            step => self.carry_on(cell, entry, way, step),
+        }
+    }
+
+    /// As [`carry_out`](Self::carry_out), after a first step that was not the last.
+    #[cold]
+    fn carry_on(&self, cell: Ptr, entry: EntryRef, way: Way, mut step: Step) -> Outcome {
+        loop {
+            match step {
+                Step::Ends { raw, drained } => return Self::end(cell, raw, entry, way, drained),
+                Step::GoesOn => {}
+                Step::Drained { short } => match self.put_back(cell, entry, way, short) {
+                    PutBack::Waits => return Outcome::default(),
+                    PutBack::AttemptAgain => {}
+                    PutBack::Ends(raw) => return Self::end(cell, raw, entry, way, false),
+                },
+            }
+            step = self.attempt_once(cell, entry, way);
+        }
+    }
+
+    /// One attempt.
+    #[inline(always)]
+    fn attempt_once(&self, cell: Ptr, entry: EntryRef, way: Way) -> Step {
         let state = header(cell);
         let table = state.vtable();
-        let way = way(table);
-        loop {
-            if let Some(raw) = cancelled(state.phase()) {
-                return Self::end(cell, raw, entry, way, false);
+        let ends = |raw, drained| Step::Ends { raw, drained };
+        if let Some(raw) = cancelled(state.phase()) {
+            return ends(raw, false);
+        }
+        // SAFETY: the cell is ours, its table is its body's, and it stays where it is.
+        let request = unsafe { (table.request)(cell) };
+        let mut wanted = wanted(&request);
+        // SAFETY: `cell` is current, so the direction is held.
+        let raw = match unsafe { entry.fd() } {
+            Some(_) if way == Way::Read && Shelf::has(entry) => {
+                wanted = None; // What the shelf has says nothing of the socket.
+                self.shelf.serve(entry, &request)
             }
-            // SAFETY: the cell is ours, its table is its body's, and it stays where it is.
-            let request = unsafe { (table.request)(cell) };
-            let mut wanted = wanted(&request);
-            // SAFETY: `cell` is current, so the direction is held.
-            let raw = match unsafe { entry.fd() } {
-                Some(_) if way == Way::Read && Shelf::has(entry) => {
-                    wanted = None; // What the shelf has says nothing of the socket.
-                    self.shelf.serve(entry, &request)
-                }
-                Some(fd) => self.demux.perform(fd, request),
-                None => code::CLOSED,
+            Some(fd) => self.demux.perform(fd, request),
+            None => code::CLOSED,
+        };
+        let Ok(count) = usize::try_from(raw) else {
+            return match raw {
+                WOULD_BLOCK => Step::Drained { short: false },
+                _ => ends(raw, false),
             };
-            let mut drained = raw == WOULD_BLOCK;
-            if let Ok(count) = usize::try_from(raw) {
-                // SAFETY: as for `request`.
-                let more = unsafe { (table.advance)(cell, count) };
-                drained = wanted.is_some_and(|wanted| 0 < count && count < wanted)
-                    && self.demux.short_read_drains()
-                    && entry.drains.load(Ordering::Relaxed)
-                    && entry.registered.load(Ordering::Relaxed);
-                if !more {
-                    if let Some(surplus) = table.surplus {
-                        // SAFETY: as for `request`.
-                        if let Some(surplus) = unsafe { surplus(cell) } {
-                            self.shelf.put(entry, surplus);
-                        }
-                    }
-                    return Self::end(cell, raw, entry, way, drained);
-                }
-            } else if !drained {
-                return Self::end(cell, raw, entry, way, false);
-            }
-            if !drained {
-                continue;
-            }
-            match self.put_back(cell, entry, way, raw >= 0) {
-                PutBack::Waits => return Outcome::default(),
-                PutBack::AttemptAgain => {}
-                PutBack::Ends(raw) => return Self::end(cell, raw, entry, way, false),
+        };
+        // SAFETY: as for `request`.
+        let more = unsafe { (table.advance)(cell, count) };
+        let drained = wanted.is_some_and(|wanted| 0 < count && count < wanted)
+            && self.demux.short_read_drains()
+            && entry.drains.load(Ordering::Relaxed)
+            && entry.registered.load(Ordering::Relaxed);
+        if more {
+            return match drained {
+                true => Step::Drained { short: true },
+                false => Step::GoesOn,
+            };
+        }
+        if table.surplus.is_some() {
+            self.take_surplus(cell, entry);
+        }
+        ends(raw, drained)
+    }
+
+    /// Shelves what an operation read beyond its end.
+    #[cold]
+    fn take_surplus(&self, cell: Ptr, entry: EntryRef) {
+        if let Some(surplus) = header(cell).vtable().surplus {
+            // SAFETY: the cell is current and therefore ours, its table is its body's, and it stays where it is.
+            if let Some(surplus) = unsafe { surplus(cell) } {
+                self.shelf.put(entry, surplus);
             }
         }
     }

@@ -1,69 +1,79 @@
 //! A thread's free cells, of the first living home that it met; any other home's go by its depot's lock.
 
+use std::cell::{Cell, RefCell};
+use std::ptr;
+
 use super::{CLASSES, Chain, Class, Home, MAGAZINE, Ptr};
-use std::cell::RefCell;
+use crate::sync::{Weak, recycles, thread_pointer, thread_slot};
 
-use crate::sync::{Weak, recycles, thread_slot};
-
-#[derive(Clone, Copy)]
 struct Magazines {
-    loaded: Chain,
-    spare: Chain,
+    loaded: Cell<Chain>,
+    spare: Cell<Chain>,
 }
 
 struct Cache {
+    /// Keeps the address, though not the home.
     home: Weak<Home>,
-    id: u32,
+    of: *const Home,
     classes: [Magazines; CLASSES],
 }
 
-impl Drop for Cache {
-    /// The thread ends, or its home has died: what is cached goes back, or away with the home's slabs.
+/// Where a thread's cache stays, until the thread ends or its home has died.
+struct Kept(Box<Cache>);
+
+impl Drop for Kept {
+    /// What is cached goes back, or away with the home's slabs.
     fn drop(&mut self) {
-        if let Some(home) = self.home.upgrade() {
-            for (class, magazines) in Class::ALL.into_iter().zip(&self.classes) {
-                home.return_magazine(class, magazines.loaded);
-                home.return_magazine(class, magazines.spare);
+        let _ = MINE.try_with(|mine| mine.set(ptr::null()));
+        if let Some(home) = self.0.home.upgrade() {
+            for (class, magazines) in Class::ALL.into_iter().zip(&self.0.classes) {
+                home.return_magazine(class, magazines.loaded.get());
+                home.return_magazine(class, magazines.spare.get());
             }
         }
     }
 }
 
-thread_slot!(CACHE: RefCell<Option<Cache>> = RefCell::new(None));
+// The first owns; the second is what is looked at, since a thread's value that has something to drop costs a check each time.
+thread_slot!(KEPT: RefCell<Option<Kept>> = RefCell::new(None));
+thread_pointer!(MINE: Cache);
 
-/// Runs `f` with this thread's magazines, if they are of this home or can become so.
+/// Runs `f` with this thread's magazines, if they are of this home or can become so. `f` calls nobody's code but this module's.
 #[inline]
-fn with<R>(home: &Home, f: impl FnOnce(&mut [Magazines; CLASSES]) -> R) -> Option<R> {
-    CACHE
-        .try_with(|cache| {
-            let mut cache = cache.try_borrow_mut().ok()?;
-            match &mut *cache {
-                Some(mine) if mine.id == home.id => Some(f(&mut mine.classes)),
-                other => adopt(other, home).map(f),
-            }
-        })
-        .ok()
-        .flatten()
+fn with<R>(home: &Home, f: impl FnOnce(&[Magazines; CLASSES]) -> R) -> Option<R> {
+    let mut mine = MINE.try_with(Cell::get).unwrap_or(ptr::null());
+    // SAFETY (of both): it points into this thread's box, and `Kept` takes it back before the box goes, which is not within `f`.
+    if !unsafe { mine.as_ref() }.is_some_and(|mine| ptr::eq(mine.of, home)) {
+        mine = adopt(home);
+    }
+    // SAFETY: see above.
+    unsafe { mine.as_ref() }.map(|mine| f(&mine.classes))
 }
 
+/// Makes this thread's cache that home's, if it is no other living one's; then that is it.
 #[cold]
-fn adopt<'a>(cache: &'a mut Option<Cache>, home: &Home) -> Option<&'a mut [Magazines; CLASSES]> {
-    if cache
-        .as_ref()
-        .is_some_and(|other| other.home.strong_count() > 0)
-    {
-        return None;
-    }
-    let empty = Magazines {
-        loaded: Chain::EMPTY,
-        spare: Chain::EMPTY,
-    };
-    let fresh = Cache {
-        home: home.me.clone(),
-        id: home.id,
-        classes: [empty; CLASSES],
-    };
-    Some(&mut cache.insert(fresh).classes)
+fn adopt(home: &Home) -> *const Cache {
+    let adopted = KEPT.try_with(|kept| {
+        let mut kept = kept.try_borrow_mut().ok()?;
+        let other = kept.as_ref().map(|kept| &kept.0.home);
+        if other.is_some_and(|other| other.strong_count() > 0) {
+            return None;
+        }
+        *kept = None;
+        let empty = || Magazines {
+            loaded: Cell::new(Chain::EMPTY),
+            spare: Cell::new(Chain::EMPTY),
+        };
+        let fresh = kept.insert(Kept(Box::new(Cache {
+            home: home.me.clone(),
+            of: home,
+            classes: [empty(), empty(), empty()],
+        })));
+        let fresh = &raw const *fresh.0;
+        MINE.try_with(|mine| mine.set(fresh)).ok()?;
+        Some(fresh)
+    });
+    adopted.ok().flatten().unwrap_or(ptr::null())
 }
 
 #[inline]
@@ -72,19 +82,28 @@ pub(super) fn take(home: &Home, class: Class) -> Option<Ptr> {
         return None;
     }
     with(home, |classes| {
-        let mine = &mut classes[class.index()];
-        mine.loaded.pop().or_else(|| refill(mine, home, class))
+        let mine = &classes[class.index()];
+        let mut loaded = mine.loaded.get();
+        match loaded.pop() {
+            Some(cell) => {
+                mine.loaded.set(loaded);
+                Some(cell)
+            }
+            None => refill(mine, home, class),
+        }
     })
     .flatten()
 }
 
 #[cold]
-fn refill(mine: &mut Magazines, home: &Home, class: Class) -> Option<Ptr> {
-    std::mem::swap(&mut mine.loaded, &mut mine.spare);
-    if mine.loaded.head.is_null() {
-        mine.loaded = home.magazine(class);
+fn refill(mine: &Magazines, home: &Home, class: Class) -> Option<Ptr> {
+    let mut full = mine.spare.replace(Chain::EMPTY);
+    if full.head.is_null() {
+        full = home.magazine(class);
     }
-    mine.loaded.pop()
+    let cell = full.pop();
+    mine.loaded.set(full);
+    cell
 }
 
 /// Hands `cell` back if this thread caches another home's.
@@ -94,16 +113,23 @@ pub(super) fn give(home: &Home, class: Class, cell: Ptr) -> Option<Ptr> {
         return None;
     }
     let given = with(home, |classes| {
-        let mine = &mut classes[class.index()];
-        if mine.loaded.len == MAGAZINE {
-            let full = std::mem::replace(&mut mine.spare, mine.loaded);
-            mine.loaded = Chain::EMPTY;
-            home.return_magazine(class, full);
+        let mine = &classes[class.index()];
+        let mut loaded = mine.loaded.get();
+        if loaded.len == MAGAZINE {
+            loaded = spill(mine, home, class);
         }
-        mine.loaded.push(cell);
+        loaded.push(cell);
+        mine.loaded.set(loaded);
     });
     match given {
         Some(()) => None,
         None => Some(cell),
     }
+}
+
+/// The full magazine becomes the spare one, and that goes to the depot: room for more.
+#[cold]
+fn spill(mine: &Magazines, home: &Home, class: Class) -> Chain {
+    home.return_magazine(class, mine.spare.replace(mine.loaded.get()));
+    Chain::EMPTY
 }
