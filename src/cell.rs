@@ -45,6 +45,9 @@ pub(crate) struct Header {
     tenant: Trace,
 }
 
+/// Asks a body for its line.
+pub(crate) type LineOf = unsafe fn(Ptr) -> Option<NonNull<Line>>;
+
 /// What can be done with a body whose type is forgotten. Each takes a cell of just that body.
 #[derive(Debug)]
 pub(crate) struct VTable {
@@ -67,7 +70,7 @@ pub(crate) struct VTable {
     /// Whether it keeps its direction beyond its end, until its output is taken or given back.
     pub(crate) holds: bool,
     /// The line that a finished operation has to pass before it runs; told once (`operation::admit`).
-    pub(crate) line: Option<unsafe fn(Ptr) -> Option<NonNull<Line>>>,
+    pub(crate) line: Option<LineOf>,
     /// Whether it is run by whoever finishes it, at once: it runs nobody's handler.
     pub(crate) at_once: bool,
 }

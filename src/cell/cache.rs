@@ -42,11 +42,12 @@ thread_pointer!(MINE: Cache);
 #[inline]
 fn with<R>(home: &Home, f: impl FnOnce(&[Magazines; CLASSES]) -> R) -> Option<R> {
     let mut mine = MINE.try_with(Cell::get).unwrap_or(ptr::null());
-    // SAFETY (of both): it points into this thread's box, and `Kept` takes it back before the box goes, which is not within `f`.
-    if !unsafe { mine.as_ref() }.is_some_and(|mine| ptr::eq(mine.of, home)) {
+    // SAFETY: it points into this thread's box, and `Kept` takes it back before the box goes.
+    let known = unsafe { mine.as_ref() };
+    if !known.is_some_and(|mine| ptr::eq(mine.of, home)) {
         mine = adopt(home);
     }
-    // SAFETY: see above.
+    // SAFETY: as above; the box does not go within `f`.
     unsafe { mine.as_ref() }.map(|mine| f(&mine.classes))
 }
 
