@@ -230,9 +230,14 @@ impl std::ops::Deref for EntryRef {
 const FIRST: usize = if cfg!(proactor_loom) { 2 } else { 64 };
 const PAGES: usize = 24;
 
+/// Entries are made so many at a time: a page whose last entries nobody has needed costs a word for each chunk of them.
+const CHUNK: usize = if cfg!(proactor_loom) { 2 } else { 32 };
+
+type Chunk = OnceLock<Box<[Entry]>>;
+
 /// All entries.
 pub(crate) struct Registry {
-    pages: [OnceLock<Box<[Entry]>>; PAGES],
+    pages: [OnceLock<Box<[Chunk]>>; PAGES],
     free: Mutex<Free>,
 }
 
@@ -261,7 +266,8 @@ impl Registry {
     #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<EntryRef> {
         let (page, at) = Self::locate(index);
-        let entry = self.pages.get(page)?.get()?.get(at)?;
+        let chunk = self.pages.get(page)?.get()?.get(at / CHUNK)?;
+        let entry = chunk.get()?.get(at % CHUNK)?;
         Some(EntryRef(NonNull::from(entry)))
     }
 
@@ -278,13 +284,7 @@ impl Registry {
                 None => return None,
             }
         };
-        let (page, _) = Self::locate(index);
-        self.pages.get(page)?.get_or_init(|| {
-            let first = FIRST * ((1 << page) - 1);
-            (first..first + (FIRST << page))
-                .map(|at| Entry::vacant(u32::try_from(at).unwrap_or(u32::MAX)))
-                .collect()
-        });
+        self.make(index)?;
         let entry = self.get(index)?;
         entry.tenant.changed();
         entry.descriptor.changed();
@@ -309,6 +309,21 @@ impl Registry {
         }
         drop(directions);
         Some(entry)
+    }
+
+    /// Makes the chunk of the entry of that index, if it is the first of it.
+    fn make(&self, index: u32) -> Option<()> {
+        let (page, at) = Self::locate(index);
+        let chunks = (FIRST << page) / CHUNK;
+        let chunks = self
+            .pages
+            .get(page)?
+            .get_or_init(|| (0..chunks).map(|_| OnceLock::new()).collect());
+        chunks.get(at / CHUNK)?.get_or_init(|| {
+            let first = index - u32::try_from(at % CHUNK).unwrap_or(0);
+            (first..).take(CHUNK).map(Entry::vacant).collect()
+        });
+        Some(())
     }
 
     /// Makes the entry vacant again, under the next generation.
