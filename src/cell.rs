@@ -23,10 +23,7 @@ use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::ptr::{self, NonNull};
 
-use crate::id::Kind;
-use crate::operation::{Request, Returned};
 use crate::pressure::Pressure;
-use crate::queue::Line;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use crate::sync::{self, Arc, OnceLock, PlainMutex, QuietGuard, QuietMutex, Trace, Weak, mutant};
 use crate::work::Ledger;
@@ -43,36 +40,6 @@ pub(crate) struct Header {
     state: AtomicU64,
     data: AtomicU64,
     tenant: Trace,
-}
-
-/// Asks a body for its line.
-pub(crate) type LineOf = unsafe fn(Ptr) -> Option<NonNull<Line>>;
-
-/// What can be done with a body whose type is forgotten. Each takes a cell of just that body.
-#[derive(Debug)]
-pub(crate) struct VTable {
-    pub(crate) kind: Kind,
-    /// Whether it is about the reading direction of its object.
-    pub(crate) reads: bool,
-    pub(crate) class: Class,
-    /// Whether it takes up room, which it makes again when it is done with: see [`Pressure`].
-    pub(crate) counted: bool,
-    /// Moves the body out, frees the cell, calls the handler.
-    pub(crate) run: unsafe fn(Ptr, &Home),
-    /// Moves the body out, frees the cell, drops the body.
-    pub(crate) discard: unsafe fn(Ptr, &Home),
-    /// What the operation wants from the backend now.
-    pub(crate) request: unsafe fn(Ptr) -> Request,
-    /// Takes in `n`; true if the operation wants more.
-    pub(crate) advance: unsafe fn(Ptr, usize) -> bool,
-    /// Takes out what the operation read beyond its end, if it is one that does.
-    pub(crate) surplus: Option<unsafe fn(Ptr) -> Option<Returned>>,
-    /// Whether it keeps its direction beyond its end, until its output is taken or given back.
-    pub(crate) holds: bool,
-    /// The line that a finished operation has to pass before it runs; told once (`operation::admit`).
-    pub(crate) line: Option<LineOf>,
-    /// Whether it is run by whoever finishes it, at once: it runs nobody's handler.
-    pub(crate) at_once: bool,
 }
 
 /// How far an operation is. Low byte of `state`; the generation is its upper half.
@@ -527,23 +494,11 @@ impl std::fmt::Debug for Home {
     }
 }
 
-/// A free cell's: never called.
-static FREE: VTable = VTable {
-    kind: Kind::Post,
-    reads: false,
-    class: Class::Small,
-    counted: false,
-    run: |_, _| {},
-    discard: |_, _| {},
-    request: |_| Request::None,
-    advance: |_, _| false,
-    surplus: None,
-    holds: false,
-    line: None,
-    at_once: false,
-};
-
 mod cache;
+mod table;
+
+use table::FREE;
+pub(crate) use table::VTable;
 
 #[cfg(all(test, not(proactor_loom)))]
 mod tests {

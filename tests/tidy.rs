@@ -71,6 +71,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/port/weak.rs: a worker has borrowed its port",
     "src/port/wheel.rs: an intrusive list",
     "src/queue.rs: cells linked through their headers",
+    "src/strand/bound.rs: a turn ends once",
     "src/strand.rs: the state that one handler at a time may touch",
     "src/sync.rs: loom's read without synchronisation, threads that borrow",
     "src/time/mod.rs: a wheel's node inside an operation",

@@ -7,15 +7,13 @@
 #![allow(unsafe_code)] // erased cells
 
 mod key;
+mod request;
 
 use std::alloc::Layout;
 use std::cell::Cell;
 use std::mem::offset_of;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
-use crate::buf::LateBuf;
 use crate::cell::{self, Class, Header, Home, Ptr, VTable, header, phase};
 use crate::completion::Completion;
 use crate::error::{Error, ErrorKind};
@@ -24,90 +22,7 @@ use crate::local::Local;
 use crate::queue::Line;
 use crate::sync::mutant;
 pub use key::OperationKey;
-
-/// What an operation wants from the backend. The addresses are good for as long as the backend has the cell.
-#[derive(Debug)]
-pub enum Request {
-    /// Nothing: not an operation.
-    None,
-    /// Up to `len` bytes to `ptr`.
-    Read {
-        /// Where to.
-        ptr: *mut u8,
-        /// How many at most.
-        len: usize,
-    },
-    /// Up to `len` bytes into a buffer that is taken from its pool when there are some, by whoever has them.
-    ReadLate {
-        /// Where the buffer goes.
-        into: NonNull<LateBuf>,
-        /// How many at most.
-        len: usize,
-    },
-    /// `len` bytes from `ptr`.
-    Write {
-        /// Where from.
-        ptr: *const u8,
-        /// How many.
-        len: usize,
-    },
-    /// Bytes into several parts, one after the other.
-    ReadVectored(NonNull<dyn Parts>),
-    /// Bytes from several parts, one after the other.
-    WriteVectored(NonNull<dyn Parts>),
-    /// A connection; the result is its descriptor.
-    Accept {
-        /// Where the peer's address goes.
-        peer: *mut Option<SocketAddr>,
-    },
-    /// A connection to `address`; `begun` says whether it was asked for before.
-    Connect {
-        /// To where.
-        address: *const SocketAddr,
-        /// Whether the kernel has been asked.
-        begun: *mut bool,
-    },
-    /// The end of the read direction, of the write direction, or of both.
-    Shutdown(std::net::Shutdown),
-    /// Expiry of the node there (see `port::wheel`).
-    Timer(*mut ()),
-    /// A call, for a thread that may block.
-    Call(NonNull<dyn Call>),
-    /// Nothing: somebody completes it by hand. Where its output goes.
-    ByHand(*mut ()),
-    /// Up to `len` units of what a model deals in.
-    Script {
-        /// How many at most.
-        len: usize,
-        /// Whether they are given, not taken.
-        write: bool,
-        /// What the model watches in place of a buffer.
-        memory: *const (),
-    },
-}
-
-/// What an operation took from its direction and gives back: the next one gets it first.
-#[derive(Debug)]
-pub enum Returned {
-    /// Bytes of a stream.
-    Bytes(Vec<u8>),
-    /// A listener's connection, and its other end.
-    Accepted(OwnedFd, SocketAddr),
-    /// So many units of what a model deals in.
-    Units(usize),
-}
-
-/// Several parts of memory.
-pub trait Parts {
-    /// Calls `f` with pointer and length of each part that is left, in order.
-    fn each(&mut self, f: &mut dyn FnMut(*mut u8, usize));
-}
-
-/// Something to be called once, by whoever has the operation.
-pub trait Call {
-    /// Calls it. It does not panic: what becomes of it is kept for the operation's output.
-    fn call(&mut self);
-}
+pub use request::{Call, Parts, Request, Returned};
 
 /// Keeps [`Operation`] to this crate: a request's addresses are believed.
 pub(crate) mod sealed {
