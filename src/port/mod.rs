@@ -146,7 +146,7 @@ impl Inner {
             pool: Pool::new(knobs),
             lane: Arc::default(),
             composed: compose::Table::default(),
-            tasks: Tasks::new(Arc::clone(&home)),
+            tasks: Tasks::new(),
             halt: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             discards: AtomicUsize::new(0),

@@ -15,7 +15,6 @@ use crate::sync::{Arc, QuietMutex, mutant};
 
 /// The spawned futures of a port.
 pub(crate) struct Tasks {
-    home: Arc<Home>,
     /// Not for models to see: the end of every port takes it, which would order what the models are about.
     live: QuietMutex<Live>,
     /// Whether none is polled any more.
@@ -33,26 +32,28 @@ struct Live {
 /// One spawned future's place among them: outstanding work until this is dropped.
 pub(crate) struct Entry {
     tasks: Arc<Tasks>,
+    /// Kept by what is in its books, and not by the table: with the port's last work it goes.
+    home: Arc<Home>,
     place: Option<usize>,
 }
 
 impl Tasks {
-    pub(crate) fn new(home: Arc<Home>) -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            home,
             live: QuietMutex::new(Live::default()),
             over: AtomicBool::new(false),
         })
     }
 
     /// A place for a future that is about to be spawned.
-    pub(crate) fn enter(self: &Arc<Self>) -> Entry {
+    pub(crate) fn enter(self: &Arc<Self>, home: &Arc<Home>) -> Entry {
         let mut live = self.live.lock();
         let place = (!live.ended).then(|| live.wakers.insert(None));
         drop(live);
-        Local::created(&self.home);
+        Local::created(home);
         Entry {
             tasks: Arc::clone(self),
+            home: Arc::clone(home),
             place,
         }
     }
@@ -113,7 +114,7 @@ impl Drop for Entry {
             place.and_then(|place| live.wakers.try_remove(place))
         };
         drop(waker);
-        completion::cross_off(&self.tasks.home);
+        completion::cross_off(&self.home);
     }
 }
 

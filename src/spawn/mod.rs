@@ -110,7 +110,7 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     let weak = port.downgrade();
-    let entry = port.0.tasks.enter();
+    let entry = port.0.tasks.enter(&port.0.home);
     let place = entry.place();
     let root = Root {
         future,
