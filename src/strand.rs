@@ -29,7 +29,7 @@ const NESTED: usize = 16;
 /// While a strand is busy on one thread, other threads run other things.
 ///
 /// It does not keep its port, and its port does not keep it; but each call that is queued does, and so does each operation that is
-/// [bound](Initiation::on) to it. A state that owns a stream whose handler holds the strand would so keep itself: hold a
+/// [bound](crate::Initiation::on) to it. A state that owns a stream whose handler holds the strand would so keep itself: hold a
 /// [`WeakStrand`] there. The state is dropped with the last of them, on whichever thread that is.
 ///
 /// A panic in one handler follows the proactor's [policy](crate::PanicPolicy); the state stays as that handler left it, and the

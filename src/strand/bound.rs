@@ -76,7 +76,7 @@ pub struct On<T>(Strand<T>);
 impl<O: Operation> Initiation<O> {
     /// Binds the handler to `strand`: it gets the state beside the output, alone and in order. It joins the strand's queue as its
     /// operation ends, so what ends in order comes in order, as several reads of one stream do. Until it has run, the handler keeps
-    /// the strand: where the state owns the operation's object, see [`WeakStrand`].
+    /// the strand: where the state owns the operation's object, see [`WeakStrand`](crate::WeakStrand).
     ///
     /// ```
     /// use proactor::{Proactor, Strand};
