@@ -184,7 +184,10 @@ fn p13_a_panic_does_not_wedge_a_strand() {
             let run = std::panic::AssertUnwindSafe(|| proactor.run());
             panics += usize::from(std::panic::catch_unwind(run).is_err());
         }
-        assert_eq!((panics, end(strand)), (2, vec![0, 1, 2, 3]));
+        // Another thread may run the second before it hears of the first: `run` passes one of a run's panics on.
+        let least = if setup.threads == 1 { 2 } else { 1 };
+        assert!((least..=2).contains(&panics), "{setup}: {panics} panics");
+        assert_eq!(end(strand), [0, 1, 2, 3]);
 
         let count = Arc::new(AtomicUsize::new(0));
         let report: proactor::PanicHook = {
