@@ -223,7 +223,7 @@ fn a_value_goes_when_its_time_is_over_and_not_before() {
                 break;
             }
             assert!(begin.elapsed() < WATCHDOG, "it stays");
-            hears(client, "x\r\n"[1..].trim_start_matches('x'));
+            hears(client, "\r\n");
         }
         assert!(begin.elapsed() >= Duration::from_millis(60));
         asks(client, "GET kept", "$1\r\ny\r\n");

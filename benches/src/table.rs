@@ -1,7 +1,26 @@
 //! Tables for people.
 
-use crate::rows::Row;
+use std::io;
+
+use crate::cli::{self, Outcome};
+use crate::rows::{self, Metric, Row};
 use crate::stats::Spread;
+
+/// Prints a table for each metric, or the rows as JSON, one a line.
+///
+/// # Errors
+///
+/// Those of writing JSON to stdout.
+pub fn print(rows: &[Row], metrics: &[Metric], json: bool) -> Outcome {
+    if json {
+        return Ok(rows::write_json(rows, io::stdout().lock())?);
+    }
+    for Metric { name, unit, about } in metrics {
+        let table = matrix(rows, name);
+        cli::say(&format!("{name}: {about} ({unit})\n\n{table}"));
+    }
+    Ok(())
+}
 
 /// One line for each peer, one column for each case, of the rows with that metric: the median ratio to the base with its least
 /// and most, and the base itself in its unit; where there is no base, the values themselves.
@@ -81,7 +100,8 @@ pub fn aligned(lines: &[Vec<String>]) -> String {
     text
 }
 
-fn distinct(items: impl Iterator<Item = String>) -> Vec<String> {
+/// Each once, in the order in which they come first.
+pub fn distinct<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
     let mut found = Vec::new();
     for item in items {
         if !found.contains(&item) {

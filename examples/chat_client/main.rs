@@ -10,7 +10,7 @@
 //! A line of more than 512 bytes is refused with a word on stderr, and not sent; then the exit status is 1 in the end. So it is,
 //! at once, when there is no connection or it is lost. Bad usage is exit 2.
 
-#[path = "../chat_server/cli.rs"]
+#[path = "../serving/cli.rs"]
 mod cli;
 #[path = "../chat_server/protocol.rs"]
 mod protocol;

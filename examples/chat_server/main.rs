@@ -16,6 +16,7 @@
 //! SIGINT or SIGTERM ends it: it stops accepting, delivers what waits for as long as five seconds, and exits with 0. Bad usage
 //! is one line on stderr and exit 2; a failure, such as a port in use, one line and exit 1.
 
+#[path = "../serving/cli.rs"]
 mod cli;
 mod connection;
 mod protocol;

@@ -3,18 +3,21 @@
 //! SIGINT or SIGTERM stops them, and they exit with 0. Bad usage is one line on stderr and exit 2; a failure, such as a port in
 //! use, one line and exit 1.
 
+mod cli;
+
 use std::error::Error as _;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::process::ExitCode;
 use std::thread;
 
-use clap::{Args, Parser};
+use clap::Args;
 use proactor::net::TcpListener;
 use proactor::{BackendKind, CompletionPort, Proactor, Strategy};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+pub(crate) use cli::{Failure, main};
 
 /// What every server is told.
 #[derive(Args)]
@@ -33,19 +36,6 @@ pub(crate) struct Serving {
     backend: BackendKind,
 }
 
-/// Why a program ends early.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    Usage(String),
-    Failed(String),
-}
-
-impl Failure {
-    pub(crate) fn failed(why: impl ToString) -> Self {
-        Self::Failed(why.to_string())
-    }
-}
-
 impl Serving {
     pub(crate) fn proactor(&self) -> Result<Proactor, Failure> {
         let mut builder = Proactor::builder()
@@ -55,7 +45,7 @@ impl Serving {
             builder = builder.threads(threads);
         }
         builder.build().map_err(|error| match error.source() {
-            Some(_) => Failure::failed(error),
+            Some(_) => Failure::Failed(error.to_string()),
             None => Failure::Usage(error.to_string()),
         })
     }
@@ -73,31 +63,6 @@ impl Serving {
     }
 }
 
-/// Parses the command line and runs the program with it.
-pub(crate) fn main<O: Parser>(name: &str, run: impl FnOnce(O) -> Result<(), Failure>) -> ExitCode {
-    let options = O::try_parse().map_err(|error| {
-        if !error.use_stderr() {
-            error.exit(); // --help
-        }
-        Failure::Usage(one_line(&error))
-    });
-    let (line, status) = match options.and_then(run) {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Usage(line)) => (line + ": see --help", 2),
-        Err(Failure::Failed(line)) => (line, 1),
-    };
-    eprintln!("{name}: {line}");
-    ExitCode::from(status)
-}
-
-/// The essence of clap's several lines: its first paragraph, without the label.
-fn one_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let paragraph = text.split("\n\n").next().unwrap_or_default();
-    let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.trim_start_matches("error: ").to_string()
-}
-
 /// Has `run` return at the first signal.
 pub(crate) fn stop_on_signals(port: &CompletionPort) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGINT, SIGTERM])
@@ -113,7 +78,9 @@ pub(crate) fn stop_on_signals(port: &CompletionPort) -> Result<(), Failure> {
 
 /// Says where it listens, at once: whoever started the server waits for this line.
 pub(crate) fn announce(listener: &TcpListener) -> Result<(), Failure> {
-    let address = listener.local_addr().map_err(Failure::failed)?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Failure::Failed(error.to_string()))?;
     let mut stdout = io::stdout().lock();
     // Whoever closed stdout does not want to know.
     let _ = writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush());

@@ -13,7 +13,7 @@
 //! passed on, and exits with 0. Bad usage is one line on stderr and exit 2; a failure, such as a port in use, one line and exit 1.
 
 mod allowance;
-#[path = "../chat_server/cli.rs"]
+#[path = "../serving/cli.rs"]
 mod cli;
 mod pipe;
 

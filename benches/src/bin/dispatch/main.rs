@@ -13,15 +13,15 @@ mod cases;
 mod peers;
 mod pools;
 
-use std::num::NonZeroUsize;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use cases::{Bench, Case, Figures};
 use clap::Parser;
 use proactor::Strategy;
+use proactor_bench::case;
 use proactor_bench::cli::{self, Outcome};
 use proactor_bench::count::Allocations;
-use proactor_bench::rows::{self, Metric, Row, Series};
+use proactor_bench::rows::{Metric, Series};
 use proactor_bench::{progress, table};
 
 #[global_allocator]
@@ -101,13 +101,11 @@ fn run(options: Options) -> Outcome {
     let figures = match &options.peer {
         Some(peer) => run_peer(peer, case)?,
         None => {
-            let threads = NonZeroUsize::new(case.threads).ok_or("--threads is at least 1")?;
             let name = format!("proactor-{}", options.strategy);
-            cases::run(pools::ours(options.strategy, threads)?, name, case)?
+            cases::run(case::ours(options.strategy, case.threads)?, name, case)?
         }
     };
-    println!("{}", serde_json::to_string(&figures)?);
-    Ok(())
+    case::print(&figures)
 }
 
 #[cfg(feature = "peers")]
@@ -118,7 +116,7 @@ fn run_peer(peer: &str, case: Case) -> Outcome<Figures> {
         "rayon" => cases::run(peers::rayon(threads)?, name, case),
         "threadpool" => cases::run(peers::Pooled::new(threads), name, case),
         "tokio" => cases::run(peers::tokio(threads)?, name, case),
-        "async-executor" => cases::run(peers::async_executor(threads)?, name, case),
+        "async-executor" => cases::run(case::executor(threads)?, name, case),
         _ => Err(format!(
             "there is no peer `{peer}`: it is one of {}",
             PEERS.join(", ")
@@ -179,7 +177,7 @@ fn compare(options: &Options) -> Outcome {
             .zip(bases)
             .flat_map(|(series, base)| series.rows(base)),
     );
-    print(&rows, options.json)
+    table::print(&rows, &[TIME, CPU, WAKE], options.json)
 }
 
 /// Runs one case in a process of its own.
@@ -190,35 +188,17 @@ fn child(
     threads: u16,
     who: &[String],
 ) -> Outcome<Figures> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["--bench", bench.name()]).args(who);
-    command.args([
-        "--threads",
-        &threads.to_string(),
-        "--strands",
-        &strands.to_string(),
-    ]);
+    let mut arguments = vec!["--bench".to_owned(), bench.name().to_owned()];
+    arguments.extend_from_slice(who);
+    let mut add = |name: &str, value: u32| arguments.extend([name.to_owned(), value.to_string()]);
+    add("--threads", threads.into());
+    add("--strands", strands);
     if let Some(n) = options.n.filter(|_| bench != Bench::Wake) {
-        command.args(["--n", &n.to_string()]);
+        add("--n", n);
     }
-    let output = command.output()?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).trim().into());
-    }
-    let figures: Figures = serde_json::from_slice(&output.stdout)?;
+    let figures: Figures = case::child(&arguments)?;
     match figures.ok {
         true => Ok(figures),
         false => Err(format!("{}: not every call ran once, in order: {figures:?}", who[1]).into()),
     }
-}
-
-fn print(rows: &[Row], json: bool) -> Outcome {
-    if json {
-        return Ok(rows::write_json(rows, std::io::stdout().lock())?);
-    }
-    for metric in [TIME, CPU, WAKE] {
-        println!("{}: {} ({})\n", metric.name, metric.about, metric.unit);
-        println!("{}", table::matrix(rows, metric.name));
-    }
-    Ok(())
 }

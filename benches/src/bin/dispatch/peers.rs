@@ -141,18 +141,7 @@ impl Pool for tokio::runtime::Runtime {
 }
 
 /// What smol runs on.
-pub(crate) fn async_executor(
-    threads: usize,
-) -> Outcome<&'static async_executor::Executor<'static>> {
-    let executor: &'static _ = Box::leak(Box::new(async_executor::Executor::new()));
-    for _ in 0..threads {
-        let forever = std::future::pending::<()>();
-        thread::Builder::new().spawn(move || smol::block_on(executor.run(forever)))?;
-    }
-    Ok(executor)
-}
-
-impl Pool for async_executor::Executor<'static> {
+impl Pool for smol::Executor<'static> {
     serial!();
     fn post<F: FnOnce() + Send + 'static>(&'static self, call: F) {
         self.spawn(async move { call() }).detach();

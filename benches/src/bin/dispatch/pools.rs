@@ -1,9 +1,6 @@
 //! Who runs posted calls: the proactor, and what every competitor has to offer.
 
-use std::num::NonZeroUsize;
-
-use proactor::{Proactor, Strand, Strategy};
-use proactor_bench::cli::Outcome;
+use proactor::{Proactor, Strand};
 
 /// The calls of one strand so far, which only one of them at a time may touch.
 #[derive(Debug, Default)]
@@ -42,14 +39,4 @@ impl Pool for Proactor {
     {
         strand.post(call);
     }
-}
-
-/// A proactor that runs.
-pub(crate) fn ours(strategy: Strategy, threads: NonZeroUsize) -> Outcome<&'static Proactor> {
-    let proactor = Proactor::builder()
-        .strategy(strategy)
-        .threads(threads)
-        .build()?;
-    proactor.start()?;
-    Ok(Box::leak(Box::new(proactor)))
 }

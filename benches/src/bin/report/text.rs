@@ -76,7 +76,7 @@ fn tables(measured: &Measured) -> String {
         return counted(&measured.rows);
     }
     let mut text = String::new();
-    for metric in distinct(measured.rows.iter().map(|row| row.metric.as_str())) {
+    for metric in table::distinct(measured.rows.iter().map(|row| row.metric.as_str())) {
         let rows = measured.rows.iter().filter(|row| row.metric == metric);
         let rows = Vec::from_iter(rows.cloned());
         let compared = match rows.iter().any(|row| row.ratio.is_some()) {
@@ -93,11 +93,11 @@ fn tables(measured: &Measured) -> String {
 
 /// Who down, what across: counts have no spread.
 fn counted(rows: &[Row]) -> String {
-    let cases = distinct(rows.iter().map(|row| row.case.as_str()));
+    let cases = table::distinct(rows.iter().map(|row| row.case.as_str()));
     let labels = Vec::from_iter(rows.iter().map(Row::label));
     let mut lines = vec![vec![String::new()]];
     lines[0].extend(cases.iter().map(|case| (*case).to_owned()));
-    for label in distinct(labels.iter().map(String::as_str)) {
+    for label in table::distinct(labels.iter().map(String::as_str)) {
         let cell = |case: &&str| {
             let row = rows
                 .iter()
@@ -108,16 +108,6 @@ fn counted(rows: &[Row]) -> String {
         lines.push([vec![label.to_owned()], cells].concat());
     }
     table::aligned(&lines) + "\n"
-}
-
-fn distinct<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut found = Vec::new();
-    for item in items {
-        if !found.contains(&item) {
-            found.push(item);
-        }
-    }
-    found
 }
 
 #[cfg(test)]

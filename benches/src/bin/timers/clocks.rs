@@ -1,10 +1,8 @@
 //! Who has timers: the proactor, and the competitors.
 
-use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use proactor::{CancelOutcome, OperationKey, Proactor, Strategy};
-use proactor_bench::cli::Outcome;
+use proactor::{CancelOutcome, OperationKey, Proactor};
 
 use crate::cases::{Clock, Watch};
 
@@ -28,24 +26,14 @@ impl Clock for Proactor {
     }
 }
 
-/// A proactor that runs.
-pub(crate) fn ours(strategy: Strategy, threads: NonZeroUsize) -> Outcome<&'static Proactor> {
-    let proactor = Proactor::builder()
-        .strategy(strategy)
-        .threads(threads)
-        .build()?;
-    proactor.start()?;
-    Ok(Box::leak(Box::new(proactor)))
-}
-
 #[cfg(feature = "peers")]
 pub(crate) mod peers {
     use std::future::Future;
     use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
-    use std::thread;
     use std::time::Instant;
 
+    use proactor_bench::case;
     use proactor_bench::cli::Outcome;
 
     use crate::cases::{Clock, Watch};
@@ -103,12 +91,7 @@ pub(crate) mod peers {
 
     impl Smol {
         pub(crate) fn new(threads: usize) -> Outcome<&'static Self> {
-            let executor: &'static _ = Box::leak(Box::new(smol::Executor::new()));
-            for _ in 0..threads {
-                let forever = std::future::pending::<()>();
-                thread::Builder::new().spawn(move || smol::block_on(executor.run(forever)))?;
-            }
-            Ok(Box::leak(Box::new(Self(executor))))
+            Ok(Box::leak(Box::new(Self(case::executor(threads)?))))
         }
     }
 

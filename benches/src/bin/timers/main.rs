@@ -11,14 +11,14 @@
 mod cases;
 mod clocks;
 
-use std::num::NonZeroUsize;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use cases::{Bench, Case, Figures};
 use clap::Parser;
 use proactor::Strategy;
+use proactor_bench::case;
 use proactor_bench::cli::{self, Outcome};
-use proactor_bench::rows::{self, Metric, Series};
+use proactor_bench::rows::{Metric, Series};
 use proactor_bench::{progress, table};
 
 const ARM: Metric = Metric::new("arm", "ns/timer", "time to arm a timer");
@@ -94,13 +94,11 @@ fn run(options: Options) -> Outcome {
     let figures = match &options.peer {
         Some(peer) => run_peer(peer, case)?,
         None => {
-            let threads = NonZeroUsize::new(case.threads).ok_or("--threads is at least 1")?;
             let name = format!("proactor-{}", options.strategy);
-            cases::run(clocks::ours(options.strategy, threads)?, name, case)?
+            cases::run(case::ours(options.strategy, case.threads)?, name, case)?
         }
     };
-    println!("{}", serde_json::to_string(&figures)?);
-    Ok(())
+    case::print(&figures)
 }
 
 #[cfg(feature = "peers")]
@@ -157,32 +155,18 @@ fn compare(options: &Options) -> Outcome {
     bar.finish_and_clear();
     let base = PEERS.first().copied().unwrap_or("proactor-single");
     let rows = Vec::from_iter(series.iter().flat_map(|series| series.rows(base)));
-    if options.json {
-        return Ok(rows::write_json(&rows, std::io::stdout().lock())?);
-    }
-    for metric in [BOTH, ARM, CPU, LATE] {
-        println!("{}: {} ({})\n", metric.name, metric.about, metric.unit);
-        println!("{}", table::matrix(&rows, metric.name));
-    }
-    Ok(())
+    table::print(&rows, &[BOTH, ARM, CPU, LATE], options.json)
 }
 
 /// Runs one case in a process of its own.
 fn child(options: &Options, bench: Bench, who: &[String]) -> Outcome<Figures> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["--bench", bench.name()]).args(who);
-    command.args(["--threads", &options.threads.to_string()]);
-    command.args([
-        "--n",
-        &options.n.to_string(),
-        "--seed",
-        &options.seed.to_string(),
-    ]);
-    let output = command.output()?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).trim().into());
-    }
-    let figures: Figures = serde_json::from_slice(&output.stdout)?;
+    let mut arguments = vec!["--bench".to_owned(), bench.name().to_owned()];
+    arguments.extend_from_slice(who);
+    let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+    add("--threads", options.threads.to_string());
+    add("--n", options.n.to_string());
+    add("--seed", options.seed.to_string());
+    let figures: Figures = case::child(&arguments)?;
     match figures.ok {
         true => Ok(figures),
         false => Err(format!(

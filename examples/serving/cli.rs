@@ -1,4 +1,4 @@
-//! What both programs share of their command lines: exit 2 for bad usage, 1 for failures, each with a line that says what
+//! What programs share of their command lines: exit 2 for bad usage, 1 for failures, each with a line that says what
 //! to change.
 
 use std::process::ExitCode;
