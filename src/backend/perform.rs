@@ -3,8 +3,9 @@
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, IntoRawFd};
+use std::os::fd::IntoRawFd;
 
+use rustix::buffer::Buffer;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::MaybeUninitSlice;
@@ -18,7 +19,6 @@ const PARTS: usize = 64;
 /// A number, or the negated `errno`. Interrupted calls are made again.
 #[inline(always)]
 pub(super) fn perform(fd: &Fd, request: Request) -> i64 {
-    let borrowed = fd.as_fd();
     // SAFETY (of each): an operation's request names memory that the operation owns, and that stays while the backend has the
     // cell (`Operation` is sealed).
     let result = match request {
@@ -26,22 +26,17 @@ pub(super) fn perform(fd: &Fd, request: Request) -> i64 {
             // SAFETY: see above.
             let room =
                 unsafe { std::slice::from_raw_parts_mut(ptr.cast::<MaybeUninit<u8>>(), len) };
-            retry(|| {
-                rustix::net::recv(borrowed, &mut *room, RecvFlags::empty()).map(|(_, count)| count)
-            })
+            receive(fd, room)
         }
         Request::Write { ptr, len } if len > 0 => {
             // SAFETY: see above.
             let bytes = unsafe { std::slice::from_raw_parts(ptr, len) };
-            retry(|| rustix::net::send(borrowed, bytes, SendFlags::NOSIGNAL))
+            retry(|| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL))
         }
         Request::ReadLate { mut into, .. } => {
             // SAFETY: see above.
             let late = unsafe { into.as_mut() };
-            let room = late.bind();
-            let result = retry(|| {
-                rustix::net::recv(borrowed, &mut *room, RecvFlags::empty()).map(|(_, count)| count)
-            });
+            let result = receive(fd, late.bind());
             late.filled(result.unwrap_or(0));
             result
         }
@@ -52,6 +47,14 @@ pub(super) fn perform(fd: &Fd, request: Request) -> i64 {
         Ok(count) => i64::try_from(count).unwrap_or(i64::MAX),
         Err(errno) => -i64::from(errno.raw_os_error()),
     }
+}
+
+#[inline]
+fn receive<T>(fd: &Fd, room: &mut [T]) -> Result<usize, Errno>
+where
+    for<'a> &'a mut [T]: Buffer<u8>,
+{
+    retry(|| rustix::net::recv(fd, &mut *room, RecvFlags::empty()).map(|(_, count)| count))
 }
 
 fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {

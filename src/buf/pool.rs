@@ -54,6 +54,7 @@ struct Block {
 thread_slot!(NUMBER: Cell<Option<u32>> = Cell::new(None));
 
 /// The box that this thread looks into first.
+#[inline]
 fn own_box() -> usize {
     let number = NUMBER.try_with(|number| {
         number.get().unwrap_or_else(|| {
@@ -114,22 +115,55 @@ impl BufferPool {
         block
     }
 
+    #[inline]
     fn free_block(&self) -> Option<Box<Block>> {
         let own = own_box();
-        let mut boxes = (own..BOXES).chain(0..own).map(|at| &self.0.boxes[at]);
-        boxes.find_map(|shelved| shelved.free.lock().pop())
+        let block = self.0.boxes[own].free.lock().pop();
+        block.or_else(|| self.free_elsewhere(own))
+    }
+
+    #[cold]
+    fn free_elsewhere(&self, own: usize) -> Option<Box<Block>> {
+        self.others(own)
+            .find_map(|shelved| shelved.free.lock().pop())
     }
 
     /// Keeps the block, if there is room. It is dropped here if not, outside of every lock.
+    #[inline]
     fn keep(&self, block: Box<Block>) {
         let own = own_box();
-        for at in (own..BOXES).chain(0..own) {
-            let shelved = &self.0.boxes[at];
-            let mut free = shelved.free.lock();
-            if free.len() < shelved.most {
-                return free.push(block);
+        if let Err(block) = self.0.boxes[own].put(block) {
+            self.keep_elsewhere(own, block);
+        }
+    }
+
+    #[cold]
+    fn keep_elsewhere(&self, own: usize, mut block: Box<Block>) {
+        for shelved in self.others(own) {
+            match shelved.put(block) {
+                Ok(()) => return,
+                Err(back) => block = back,
             }
         }
+    }
+
+    /// The boxes that are not this thread's, beginning with the next.
+    fn others(&self, own: usize) -> impl Iterator<Item = &Shelved> {
+        let (before, from) = self.0.boxes.split_at(own);
+        from.iter().skip(1).chain(before)
+    }
+}
+
+impl Shelved {
+    /// Hands the block back if there is no room.
+    #[inline]
+    fn put(&self, block: Box<Block>) -> Result<(), Box<Block>> {
+        let mut free = self.free.lock();
+        if free.len() >= self.most {
+            return Err(block);
+        }
+        free.push(block);
+        Ok(())
     }
 }
 
@@ -173,6 +207,7 @@ pub struct PooledBuf(Option<Box<Block>>);
 
 impl Deref for PooledBuf {
     type Target = [u8];
+    #[inline]
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Some(block) => &block.bytes[..block.len],
@@ -191,6 +226,7 @@ impl DerefMut for PooledBuf {
 }
 
 impl Drop for PooledBuf {
+    #[inline]
     fn drop(&mut self) {
         if let Some(block) = self.0.take() {
             drop(block.go_back());
@@ -206,9 +242,11 @@ impl fmt::Debug for PooledBuf {
 
 // SAFETY: the bytes stand in a box of their own, which is neither moved nor changed while the value is not mutably borrowed.
 unsafe impl Buf for PooledBuf {
+    #[inline]
     fn ptr(&self) -> *const u8 {
         self.as_ptr()
     }
+    #[inline]
     fn len(&self) -> usize {
         self.deref().len()
     }
