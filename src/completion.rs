@@ -298,6 +298,7 @@ const fn call_table<F: FnOnce() + Send + 'static>(counted: bool) -> VTable {
         surplus: None,
         holds: false,
         line: None,
+        waker: None,
         at_once: false,
     }
 }

@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code)] // a cell that loom watches, shared
 
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::backend::readiness::Readiness;
@@ -12,7 +13,7 @@ use crate::dispatch::{Dispatcher, Local, Stealer};
 use crate::error::Error;
 use crate::id::Kind;
 use crate::initiation::Initiation;
-use crate::operation::{Operation, OperationKey, Request, Returned, sealed};
+use crate::operation::{Operation, OperationKey, Request, Returned, decode, sealed};
 use crate::port::object::Handle;
 use crate::port::pool::Knobs;
 use crate::port::seat::Waiting;
@@ -374,6 +375,30 @@ impl ModelObject {
         handler: impl FnOnce(Result<usize, Error>) + Send + 'static,
     ) -> OperationKey {
         Initiation::on_object(&self.0, Give::new(len, false)).then(handler)
+    }
+
+    /// Takes up to `len` units by a poll, here.
+    pub fn poll_take(&self, len: usize, waker: &Waker) -> Poll<Result<usize, Error>> {
+        self.poll(len, Way::Read, waker)
+    }
+
+    /// Gives up to `len` units by a poll, here.
+    pub fn poll_give(&self, len: usize, waker: &Waker) -> Poll<Result<usize, Error>> {
+        self.poll(len, Way::Write, waker)
+    }
+
+    fn poll(&self, len: usize, way: Way, waker: &Waker) -> Poll<Result<usize, Error>> {
+        // What is lent is whoever polls's again as soon as this is over: nobody else may be using it then.
+        let lent = Witness::default();
+        let request = Request::Script {
+            len,
+            write: way == Way::Write,
+            memory: (&raw const lent).cast(),
+        };
+        // SAFETY: `lent` stands here.
+        let polled = unsafe { self.0.poll(way, request, &Context::from_waker(waker)) };
+        lent.touch();
+        polled.map(|raw| decode(raw, Kind::Read))
     }
 
     /// Asks what is pending to end as cancelled.

@@ -58,6 +58,12 @@ impl List {
         NonNull::new(self.head.get())
     }
 
+    /// All, in order; they stay.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Ptr> {
+        let after = |cell: &Ptr| NonNull::new(header(*cell).next.load(Ordering::Relaxed));
+        std::iter::successors(self.first(), after)
+    }
+
     #[inline]
     pub(crate) fn pop_front(&self) -> Option<Completion> {
         let cell = NonNull::new(self.head.get())?;

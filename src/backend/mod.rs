@@ -34,6 +34,7 @@ pub(crate) mod script;
 
 use std::fmt;
 use std::io;
+use std::task::Waker;
 use std::time::Instant;
 
 use crate::cell::Ptr;
@@ -42,7 +43,7 @@ use crate::id::ObjectId;
 use crate::operation::{Request, Returned};
 use crate::queue::List;
 use readiness::Hold;
-use registry::{EntryRef, Fd};
+use registry::{EntryRef, Fd, Way};
 use shelf::Stock;
 
 /// What a call to the backend gave back.
@@ -52,6 +53,15 @@ pub(crate) struct Outcome {
     pub(crate) done: Option<Completion>,
     /// Its direction, held until `next` is called with it.
     pub(crate) hold: Option<Hold>,
+}
+
+/// What became of a poll.
+#[derive(Debug)]
+pub(crate) enum Polled {
+    /// It made its call: the number or the negated `errno`, and the operation that is due now.
+    Done(i64, Option<Completion>),
+    /// It would block, or others are before it, perhaps a notice of it `among` them; and the operation that is due now.
+    Waits(bool, Option<Completion>),
 }
 
 /// What became of an object that was to be given up.
@@ -102,9 +112,15 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
         object: ObjectId,
         returned: Option<Returned>,
     ) -> Option<Completion>;
+    /// Carries out now, here, what `request` says, if nobody is before it and it does not block. What it names is good until this
+    /// returns, and not used later.
+    fn poll(&self, entry: EntryRef, way: Way, request: Request) -> Polled;
+    /// Gives `waker` to the notice that waits in the direction for its turn, or its turn alone (`now`), and gives back what it had, or what it need not have. An error, with the
+    /// waker, if there is none.
+    fn tell(&self, entry: EntryRef, way: Way, now: bool, waker: Waker) -> Result<Waker, Waker>;
     /// Takes the descriptor out again, and what was given back to it, which ends the object. Only if the caller's handle is the
-    /// only one, and no operation is under way or keeps a direction.
-    fn take_out(&self, entry: EntryRef) -> TakenOut;
+    /// only one, and no operation is under way or keeps a direction; notices end, in `out`.
+    fn take_out(&self, entry: EntryRef, out: &List) -> TakenOut;
     /// Ends what waits on what listens, and lets nothing in there any more.
     fn stop_accepting(&self, out: &List);
     /// Closes everything.

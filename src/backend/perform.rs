@@ -100,6 +100,7 @@ unsafe fn call(fd: &Fd, request: Request) -> Result<usize, Errno> {
             Ok(()) => Ok(0),
             Err(error) => Err(errno(&error)),
         },
+        Request::Ready { .. } => Ok(0),
         Request::None
         | Request::ReadLate { .. } // made by the caller
         | Request::Timer(_)

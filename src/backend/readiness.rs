@@ -8,13 +8,15 @@
 #![allow(unsafe_code)] // operations are called through their tables
 
 mod close;
+mod poll;
 
 use std::io;
+use std::task::Waker;
 use std::time::Instant;
 
-use super::registry::{Direction, EntryRef, Fd, Interest, Registry, Way};
+use super::registry::{Direction, EntryRef, Fd, Held, Interest, Registry, Way};
 use super::shelf::Shelf;
-use super::{Backend, Demux, Events, Outcome, Ready, Sink, TakenOut, WOULD_BLOCK, Woken};
+use super::{Backend, Demux, Events, Outcome, Polled, Ready, Sink, TakenOut, WOULD_BLOCK, Woken};
 use crate::cell::{Ptr, VTable, header, phase};
 use crate::completion::Completion;
 use crate::id::ObjectId;
@@ -83,6 +85,12 @@ fn wanted(request: &Request) -> Option<usize> {
     }
 }
 
+/// Whether an attempt may succeed.
+#[inline]
+fn may_succeed(direction: &Direction, entry: EntryRef, way: Way) -> bool {
+    direction.ready || (way == Way::Read && Shelf::has(entry) && !mutant("shelf-not-looked-at"))
+}
+
 /// Whether an operation that is the next of its direction is to be attempted now.
 ///
 /// # Safety
@@ -90,10 +98,8 @@ fn wanted(request: &Request) -> Option<usize> {
 /// `cell` holds an operation, and is the caller's.
 #[inline]
 unsafe fn is_due(direction: &Direction, entry: EntryRef, way: Way, cell: Ptr) -> bool {
-    direction.ready
-        || (way == Way::Read && Shelf::has(entry) && !mutant("shelf-not-looked-at"))
-        // SAFETY: the caller's promise.
-        || unsafe { part(cell) }.ends_at_once()
+    // SAFETY: the caller's promise.
+    may_succeed(direction, entry, way) || unsafe { part(cell) }.ends_at_once()
 }
 
 impl<D: Demux> Readiness<D> {
@@ -144,16 +150,8 @@ impl<D: Demux> Readiness<D> {
         }
         // SAFETY: the cell is ours, its table is its body's, and it stays where it is.
         let request = unsafe { (table.request)(cell) };
-        let mut wanted = wanted(&request);
         // SAFETY: `cell` is current, so the direction is held.
-        let raw = match unsafe { entry.fd() } {
-            Some(_) if way == Way::Read && Shelf::has(entry) => {
-                wanted = None; // What the shelf has says nothing of the socket.
-                self.shelf.serve(entry, &request)
-            }
-            Some(fd) => self.demux.perform(fd, request),
-            None => code::CLOSED,
-        };
+        let (raw, wanted) = unsafe { self.call(entry, way, request) };
         let Ok(count) = usize::try_from(raw) else {
             return match raw {
                 WOULD_BLOCK => Step::Drained { short: false },
@@ -162,10 +160,7 @@ impl<D: Demux> Readiness<D> {
         };
         // SAFETY: as for `request`.
         let more = unsafe { (table.advance)(cell, count) };
-        let drained = wanted.is_some_and(|wanted| 0 < count && count < wanted)
-            && self.demux.short_read_drains()
-            && entry.drains.load(Ordering::Relaxed)
-            && entry.registered.load(Ordering::Relaxed);
+        let drained = self.has_drained(entry, wanted, count);
         if more {
             return match drained {
                 true => Step::Drained { short: true },
@@ -176,6 +171,35 @@ impl<D: Demux> Readiness<D> {
             self.take_surplus(cell, entry);
         }
         ends(raw, drained)
+    }
+
+    /// Has the shelf, or else the kernel, do what is requested: the number or the negated `errno`, and how many bytes were asked for if
+    /// a short count says something.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the direction.
+    #[inline(always)]
+    unsafe fn call(&self, entry: EntryRef, way: Way, request: Request) -> (i64, Option<usize>) {
+        let wanted = wanted(&request);
+        // SAFETY: the caller's promise.
+        match unsafe { entry.fd() } {
+            // What the shelf has says nothing of the socket.
+            Some(_) if way == Way::Read && Shelf::has(entry) => {
+                (self.shelf.serve(entry, &request), None)
+            }
+            Some(fd) => (self.demux.perform(fd, request), wanted),
+            None => (code::CLOSED, None),
+        }
+    }
+
+    /// Whether a call that moved `count` of the bytes that were wanted left nothing behind.
+    #[inline(always)]
+    fn has_drained(&self, entry: EntryRef, wanted: Option<usize>, count: usize) -> bool {
+        wanted.is_some_and(|wanted| 0 < count && count < wanted)
+            && self.demux.short_read_drains()
+            && entry.drains.load(Ordering::Relaxed)
+            && entry.registered.load(Ordering::Relaxed)
     }
 
     /// Shelves what an operation read beyond its end.
@@ -212,11 +236,14 @@ impl<D: Demux> Readiness<D> {
     #[cold]
     fn keep(entry: EntryRef, way: Way, tick: u32, drained: bool) -> bool {
         let mut direction = entry.direction(way);
-        direction.kept = !direction.closed;
+        let keeps = !direction.closed;
+        if keeps {
+            direction.held = Held::Kept;
+        }
         if drained {
             direction.drained(tick);
         }
-        direction.kept
+        keeps
     }
 
     /// Makes an operation that would block wait, in front, unless something happened since its attempt began.
@@ -340,7 +367,7 @@ impl<D: Demux> Backend for Readiness<D> {
                 hold: None,
             };
         }
-        let behind = direction.current.is_some() || !direction.queue.is_empty();
+        let behind = direction.is_held() || !direction.queue.is_empty();
         // SAFETY: an operation's cell, ours.
         if behind || !unsafe { is_due(&direction, entry, way, cell) } {
             // SAFETY: the cell goes to the direction's queue as its owner.
@@ -415,15 +442,23 @@ impl<D: Demux> Backend for Readiness<D> {
         if direction.current != Some((cell, generation)) {
             return None; // Closed meanwhile, or it never held it, and took nothing.
         }
-        direction.kept = false;
+        direction.held = Held::Plainly;
         if let Some(returned) = returned {
             self.shelf.put(entry, returned);
         }
         self.let_go_of(direction, entry, Way::Read)
     }
 
-    fn take_out(&self, entry: EntryRef) -> TakenOut {
-        self.shut_if_alone(entry)
+    fn poll(&self, entry: EntryRef, way: Way, request: Request) -> Polled {
+        self.poll_here(entry, way, request)
+    }
+
+    fn tell(&self, entry: EntryRef, way: Way, now: bool, waker: Waker) -> Result<Waker, Waker> {
+        Self::tell_notice(entry, way, now, waker)
+    }
+
+    fn take_out(&self, entry: EntryRef, out: &List) -> TakenOut {
+        self.shut_if_alone(entry, out)
     }
 
     fn stop_accepting(&self, out: &List) {
@@ -496,7 +531,7 @@ impl<D: Demux> Reaper<'_, D> {
         direction.tick = direction.tick.wrapping_add(1);
         direction.ready = true;
         direction.hang_up |= hang_up;
-        if direction.current.is_some() {
+        if direction.is_held() {
             return;
         }
         if let Some(next) = direction.queue.pop_front() {

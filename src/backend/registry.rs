@@ -47,8 +47,18 @@ pub(crate) struct Direction {
     pub(crate) hang_up: bool,
     /// Nothing is let in any more.
     pub(crate) closed: bool,
+    pub(crate) held: Held,
+}
+
+/// How a direction is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// By `current`, which is due or being attempted, if there is one.
+    Plainly,
     /// `current` is finished, and keeps the direction until its output is taken or given back.
-    pub(crate) kept: bool,
+    Kept,
+    /// By a poll, which makes its call itself; there is no `current`.
+    Polled,
 }
 
 // SAFETY: `current` names a cell that the direction's operation owns; it goes with the entry's lock.
@@ -66,10 +76,23 @@ impl Direction {
     /// that keeps its direction, it holds it from now on.
     pub(crate) fn keep_on(&mut self, first: Ptr) {
         let keeps = header(first).vtable().holds && !mutant("cancelled-lets-go");
-        if keeps && self.current.is_none() {
+        if keeps && !self.is_held() {
             self.take_up(first);
-            self.kept = true;
+            self.held = Held::Kept;
         }
+    }
+
+    /// Whether nobody else may make a call for it now.
+    #[inline]
+    pub(crate) fn is_held(&self) -> bool {
+        self.current.is_some() || (self.held == Held::Polled && !mutant("poll-unheld"))
+    }
+
+    /// Whether nothing waits but notices, which are for polls and take nothing.
+    pub(crate) fn has_notices_only(&self) -> bool {
+        self.queue
+            .iter()
+            .all(|cell| header(cell).vtable().waker.is_some())
     }
 
     /// Whether an operation waits, is under way, or keeps it: not one that is over and about to let go.
@@ -79,7 +102,7 @@ impl Direction {
                 .into_iter()
                 .any(|phase| header(cell).is(generation, phase))
         };
-        self.kept || !self.queue.is_empty() || self.current.is_some_and(is_open)
+        self.held == Held::Kept || !self.has_notices_only() || self.current.is_some_and(is_open)
     }
 
     /// Takes in that an attempt which began at `tick` left nothing behind.
@@ -145,7 +168,7 @@ impl Entry {
                 ready: true,
                 hang_up: false,
                 closed: true,
-                kept: false,
+                held: Held::Plainly,
             })
         };
         Self {
@@ -305,7 +328,7 @@ impl Registry {
             direction.ready = true;
             direction.hang_up = false;
             direction.closed = false;
-            direction.kept = false;
+            direction.held = Held::Plainly;
         }
         drop(directions);
         Some(entry)

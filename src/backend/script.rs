@@ -309,8 +309,10 @@ impl Demux for Script {
     }
 
     fn perform(&self, fd: &Socket, request: Request) -> i64 {
-        let Request::Script { len, write, memory } = request else {
-            return -22;
+        let (len, write, memory) = match request {
+            Request::Script { len, write, memory } => (len, write, memory),
+            Request::Ready { .. } => return 0,
+            _ => return -22,
         };
         touch(memory);
         let mut kernel = self.kernel.lock();

@@ -131,6 +131,7 @@ impl Stock {
                 self.units -= served;
                 served
             }
+            Request::Ready { .. } => 0,
             _ => return WOULD_BLOCK,
         };
         i64::try_from(served).unwrap_or(i64::MAX)

@@ -1,6 +1,7 @@
 //! What can be done with what stands in a cell.
 
 use std::ptr::NonNull;
+use std::task::Waker;
 
 use super::{Class, Home, Ptr};
 use crate::id::Kind;
@@ -9,6 +10,9 @@ use crate::queue::Line;
 
 /// Asks a body for its line.
 pub(crate) type LineOf = unsafe fn(Ptr) -> Option<NonNull<Line>>;
+
+/// Asks a body for its waker.
+pub(crate) type WakerOf = unsafe fn(Ptr) -> Option<NonNull<Waker>>;
 
 /// What can be done with a body whose type is forgotten. Each takes a cell of just that body.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub(crate) struct VTable {
     pub(crate) holds: bool,
     /// The line that a finished operation has to pass before it runs; told once (`operation::admit`).
     pub(crate) line: Option<LineOf>,
+    /// Its waker, if that is all it has: a notice's.
+    pub(crate) waker: Option<WakerOf>,
     /// Whether it is run by whoever finishes it, at once: it runs nobody's handler.
     pub(crate) at_once: bool,
 }
@@ -50,5 +56,6 @@ pub(super) static FREE: VTable = VTable {
     surplus: None,
     holds: false,
     line: None,
+    waker: None,
     at_once: false,
 };

@@ -28,6 +28,7 @@ mod connecting;
 mod copying;
 mod listener;
 mod ops;
+mod poll;
 mod stream;
 mod until;
 mod vectored;

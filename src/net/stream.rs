@@ -47,10 +47,55 @@ use crate::port::object::Handle;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # As futures-io's reader and writer
+///
+/// The stream, a reference to it, and its halves are `AsyncRead` and `AsyncWrite`: for libraries that read and write by polls, such as TLS
+/// or HTTP over any stream, and for `copy`, `BufReader` and the like of futures-lite or futures. The stream's own operations and those
+/// of the traits have the same names. Called on a stream its own are meant, on a `&mut TcpStream` the traits', if they are in scope; to say
+/// which, `AsyncReadExt::read(&mut stream, &mut buf)`.
+///
+/// - A poll makes the system call itself, with what was lent, on the thread that polls; what waits in the port is only the word that it
+///   is worth another poll. Nothing is allocated for it once warm. Somebody has to run the proactor,
+///   [in the background](crate::Proactor::start) most simply; the executor may be any.
+/// - A poll that is given up (its future dropped) has taken nothing. Bytes that were given back to the stream come first.
+/// - It keeps its place behind what was initiated before it, and between two polls what is initiated has its turn. Polls and owned
+///   operations in one direction at once share it, in no order that could be told. The two directions know nothing of each other.
+/// - A poll that is pending counts as outstanding until it is woken, or the stream is closed, as it is when it is dropped.
+/// - Of two tasks that poll one direction, through references, each wakes the other as it becomes pending: both go on, at a price.
+/// - The system's errors are those of the standard library's streams; a stream that was closed is
+///   [`NotConnected`](std::io::ErrorKind::NotConnected). [`cancel`](Self::cancel) wakes what is pending, and it polls again.
+/// - `poll_close` ends the writing direction, behind the writes that were initiated. `poll_flush` has nothing to do.
+///
+/// ```
+/// use futures_lite::{AsyncBufReadExt, AsyncWriteExt, future, io::BufReader};
+/// use proactor::{net::{TcpListener, TcpStream}, Proactor};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let proactor = Proactor::builder().build()?;
+/// proactor.start()?;
+/// let listener = TcpListener::bind(&proactor, "127.0.0.1:0".parse()?)?;
+/// let address = listener.local_addr()?;
+/// let echo = proactor.spawn(async move {
+///     let (stream, _peer) = listener.accept().await?;
+///     futures_lite::io::copy(&stream, &stream).await
+/// });
+/// let line = future::block_on(async {
+///     let mut stream = BufReader::new(TcpStream::connect(&proactor, address).await?);
+///     stream.write_all(b"over and out\n").await?;
+///     let mut line = String::new();
+///     stream.read_line(&mut line).await?;
+///     stream.close().await?; // it ends the writing direction, and so the echo
+///     std::io::Result::Ok(line)
+/// })?;
+/// assert_eq!(line, "over and out\n");
+/// assert_eq!(echo.wait()??, 13);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TcpStream(Handle);
 
-/// The reading side of a stream that was split: for one thread, while another writes.
+/// The reading side of a stream that was split: for one thread, while another writes. An `AsyncRead`, as the [stream](TcpStream).
 ///
 /// ```
 /// # use proactor::{net::{TcpListener, TcpStream}, Proactor};
@@ -66,7 +111,7 @@ pub struct TcpStream(Handle);
 #[derive(Debug)]
 pub struct ReadHalf(TcpStream);
 
-/// The writing side of a stream that was split. Dropping it closes nothing while the other half lives: to end the direction, use
+/// The writing side of a stream that was split; an `AsyncWrite`, as the [stream](TcpStream). Dropping it closes nothing while the other half lives: to end the direction, use
 /// [`shutdown`](Self::shutdown). See [`ReadHalf`].
 #[derive(Debug)]
 pub struct WriteHalf(TcpStream);

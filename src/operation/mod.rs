@@ -13,6 +13,7 @@ use std::alloc::Layout;
 use std::cell::Cell;
 use std::mem::offset_of;
 use std::ptr::NonNull;
+use std::task::Waker;
 
 use crate::cell::{self, Class, Header, Home, Ptr, VTable, header, phase};
 use crate::completion::Completion;
@@ -182,6 +183,12 @@ pub(crate) trait Body: Send + 'static {
     fn line(&mut self) -> Option<NonNull<Line>> {
         None
     }
+    /// Whether it has a waker, and nothing else.
+    const WAKES: bool = false;
+    /// Its waker, which whoever owns the cell may change.
+    fn waker(&mut self) -> Option<&mut Waker> {
+        None
+    }
     fn run(self, result: Result<usize, Error>);
     fn discard(self, result: Result<usize, Error>);
 }
@@ -266,6 +273,10 @@ impl<B: Body> Body for Box<B> {
     fn line(&mut self) -> Option<NonNull<Line>> {
         (**self).line()
     }
+    const WAKES: bool = B::WAKES;
+    fn waker(&mut self) -> Option<&mut Waker> {
+        (**self).waker()
+    }
     fn run(self, result: Result<usize, Error>) {
         (*self).run(result);
     }
@@ -339,9 +350,9 @@ fn write<S: Body>(home: &Home, object: ObjectId, key: u64, body: S, counted: boo
 
 /// Whether an operation that begins with this ends whatever its direction's state.
 #[inline]
-fn ends_at_once(request: &Request) -> bool {
+pub(crate) fn ends_at_once(request: &Request) -> bool {
     match request {
-        Request::Shutdown(_) => true,
+        Request::Shutdown(_) | Request::Ready { now: true } => true,
         Request::Read { len, .. } | Request::Write { len, .. } => *len == 0,
         Request::ReadVectored(parts) | Request::WriteVectored(parts) => {
             let (mut parts, mut nothing) = (*parts, true);
@@ -374,6 +385,7 @@ const fn table<S: Body>(counted: bool) -> VTable {
         },
         holds: S::HOLDS,
         line: if S::LINED { Some(line::<S>) } else { None },
+        waker: if S::WAKES { Some(waker::<S>) } else { None },
         at_once: S::AT_ONCE,
     }
 }
@@ -416,6 +428,14 @@ unsafe fn surplus<S: Body>(cell: Ptr) -> Option<Returned> {
 unsafe fn line<S: Body>(cell: Ptr) -> Option<NonNull<Line>> {
     // SAFETY: the caller's promise.
     unsafe { body::<S>(cell) }.line()
+}
+
+/// # Safety
+///
+/// As `request`.
+unsafe fn waker<S: Body>(cell: Ptr) -> Option<NonNull<Waker>> {
+    // SAFETY: the caller's promise.
+    unsafe { body::<S>(cell) }.waker().map(NonNull::from)
 }
 
 /// Moves the body out and frees the cell, before anything of the body runs.

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use crate::buf::LateBuf;
 
 /// What an operation wants from the backend. The addresses are good for as long as the backend has the cell.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Request {
     /// Nothing: not an operation.
     None,
@@ -50,6 +50,11 @@ pub enum Request {
     },
     /// The end of the read direction, of the write direction, or of both.
     Shutdown(std::net::Shutdown),
+    /// Nothing, but that it be its turn; and, unless it is to be told `now`, that an attempt of another may succeed.
+    Ready {
+        /// Whether to end whatever the direction's state.
+        now: bool,
+    },
     /// Expiry of the node there (see `port::wheel`).
     Timer(*mut ()),
     /// A call, for a thread that may block.

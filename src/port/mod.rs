@@ -17,6 +17,7 @@
 //! | `tasks.rs` | spawned futures, and their end |
 //! | `permits.rs` | how many handlers are runnable |
 //! | `object.rs` | handles on what the port knows |
+//! | `poll.rs` | calls of whoever lends a buffer, and the notices that wait for them |
 //! | `dispatcher.rs` | the strategy trait |
 #![allow(unsafe_code)] // entries and workers keep the port alive without a counted pointer
 
@@ -28,6 +29,7 @@ pub(crate) mod dispatcher;
 pub(crate) mod lane;
 pub(crate) mod object;
 pub(crate) mod permits;
+mod poll;
 pub(crate) mod pool;
 mod post;
 pub(crate) mod seat;

@@ -76,7 +76,10 @@ impl Handle {
     /// Takes the descriptor out again, with what was given back to it, if this handle is the only one and nothing is under way. The
     /// object is over then.
     pub(crate) fn take_out(&self) -> Result<(Fd, Stock), Error> {
-        let kind = match self.inner().backend.take_out(self.0) {
+        let notices = List::new();
+        let taken_out = self.inner().backend.take_out(self.0, &notices);
+        self.inner().hand_all(notices);
+        let kind = match taken_out {
             TakenOut::Descriptor(fd, stock) => return Ok((fd, stock)),
             TakenOut::Closed => ErrorKind::Closed,
             TakenOut::InUse => ErrorKind::InUse,

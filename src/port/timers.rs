@@ -72,6 +72,7 @@ static LIMIT: VTable = VTable {
     surplus: None,
     holds: false,
     line: None,
+    waker: None,
     at_once: false,
 };
 

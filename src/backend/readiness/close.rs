@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // operations are called through their tables
 
 use super::Readiness;
-use crate::backend::registry::{EntryRef, Way};
+use crate::backend::registry::{EntryRef, Held, Way};
 use crate::backend::{Backend, Demux, TakenOut};
 use crate::cell::{header, phase};
 use crate::operation::{self, cancelled, code};
@@ -42,7 +42,8 @@ impl<D: Demux> Readiness<D> {
         direction.closed |= close;
         if close {
             // Nobody makes a call for it any more: what keeps it has no say.
-            if !mutant("close-waits-for-futures") && std::mem::take(&mut direction.kept) {
+            if direction.held == Held::Kept && !mutant("close-waits-for-futures") {
+                direction.held = Held::Plainly;
                 direction.current = None;
             }
         } else if let Some(first) = direction.queue.first() {
@@ -60,7 +61,7 @@ impl<D: Demux> Readiness<D> {
         {
             header(current).request_cancel(generation, phase::CANCEL);
         }
-        Some(direction.current.is_some())
+        Some(direction.is_held())
     }
 
     /// Gives back one share of the close; the last one closes the descriptor.
@@ -80,7 +81,7 @@ impl<D: Demux> Readiness<D> {
     }
 
     /// See [`Backend::take_out`](super::super::Backend::take_out).
-    pub(super) fn shut_if_alone(&self, entry: EntryRef) -> TakenOut {
+    pub(super) fn shut_if_alone(&self, entry: EntryRef, out: &List) -> TakenOut {
         // Whoever completes an operation hands it on before it lets go of the direction, and of the object: a handler may be here
         // a moment before that.
         let patience = if cfg!(proactor_loom) { 1 } else { 10_000 };
@@ -92,9 +93,7 @@ impl<D: Demux> Readiness<D> {
             if directions.iter().any(|direction| direction.is_wanted()) {
                 return TakenOut::InUse;
             }
-            let held = directions
-                .iter()
-                .any(|direction| direction.current.is_some());
+            let held = directions.iter().any(|direction| direction.is_held());
             // The caller's handle and the open descriptor; only a handle makes another. What others did is ordered by the locks,
             // and by `release`.
             if held || entry.refs.load(Ordering::Relaxed) != 2 {
@@ -104,6 +103,12 @@ impl<D: Demux> Readiness<D> {
             }
             for direction in &mut directions {
                 direction.closed = true;
+                for notice in direction.queue.take_all() {
+                    // SAFETY: it was the queue's, and is ours now; its result is open.
+                    out.push_back(unsafe {
+                        operation::complete(notice.into_ptr(), code::CANCELLED)
+                    });
+                }
             }
             drop(directions);
             return self.shut(entry);

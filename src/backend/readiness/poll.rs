@@ -1,0 +1,98 @@
+//! A poll: one call, made by whoever has lent its buffer. `docs/dispatch-protocols.md`, "A poll".
+#![allow(unsafe_code)] // notices are reached through their tables
+
+use std::mem;
+use std::task::Waker;
+
+use super::{Readiness, may_succeed};
+use crate::backend::registry::{Direction, EntryRef, Held, Way};
+use crate::backend::{Demux, Polled, WOULD_BLOCK};
+use crate::cell::header;
+use crate::operation::{Request, code, ends_at_once, part};
+use crate::sync::mutant;
+
+/// Whether a poll may make its call now. Notices that wait are no reason against it: they take nothing.
+fn is_its_turn(direction: &Direction, entry: EntryRef, way: Way, request: &Request) -> bool {
+    let is_due = may_succeed(direction, entry, way) || ends_at_once(request);
+    is_due && !direction.is_held() && direction.has_notices_only()
+}
+
+impl<D: Demux> Readiness<D> {
+    /// See [`Backend::poll`](super::super::Backend::poll).
+    pub(super) fn poll_here(&self, entry: EntryRef, way: Way, request: Request) -> Polled {
+        let mut direction = entry.direction(way);
+        if direction.closed {
+            return Polled::Done(code::CLOSED, None);
+        }
+        if !is_its_turn(&direction, entry, way, &request) {
+            return Polled::Waits(!direction.queue.is_empty(), None);
+        }
+        direction.held = Held::Polled;
+        let mut tick = direction.tick;
+        let (raw, drained) = loop {
+            drop(direction);
+            // SAFETY: the direction is held, by this poll.
+            let (raw, wanted) = unsafe { self.call(entry, way, request) };
+            direction = entry.direction(way);
+            if raw != WOULD_BLOCK {
+                let count = usize::try_from(raw);
+                break (
+                    Some(raw),
+                    count.is_ok_and(|count| self.has_drained(entry, wanted, count)),
+                );
+            }
+            if direction.closed {
+                break (Some(code::CLOSED), false);
+            }
+            if mem::replace(&mut tick, direction.tick) == direction.tick || mutant("poll-no-tick") {
+                let armed = if mutant("poll-not-armed") {
+                    Ok(())
+                } else {
+                    self.arm(entry, way)
+                };
+                break (armed.err(), false);
+            }
+        };
+        match raw {
+            None => direction.ready = false,
+            Some(_) if drained => direction.drained(tick),
+            Some(_) => {}
+        }
+        direction.held = Held::Plainly;
+        let due = if mutant("poll-lets-nobody-on") {
+            None
+        } else {
+            self.let_go_of(direction, entry, way)
+        };
+        match raw {
+            Some(raw) => Polled::Done(raw, due),
+            None => Polled::Waits(false, due),
+        }
+    }
+
+    /// See [`Backend::tell`](super::super::Backend::tell).
+    pub(super) fn tell_notice(
+        entry: EntryRef,
+        way: Way,
+        now: bool,
+        waker: Waker,
+    ) -> Result<Waker, Waker> {
+        let direction = entry.direction(way);
+        let waiting = direction.queue.iter().find_map(|cell| {
+            let waker = header(cell).vtable().waker?;
+            // SAFETY: an operation's cell, which the queue owns.
+            let is_such = unsafe { part(cell) }.ends_at_once() == now;
+            // SAFETY: as above, and its table is its body's.
+            is_such.then(|| unsafe { waker(cell) })?
+        });
+        let Some(mut waiting) = waiting else {
+            return Err(waker);
+        };
+        // SAFETY: the body stays where it is while the queue, whose lock is held, owns the cell.
+        let waiting = unsafe { waiting.as_mut() };
+        if waiting.will_wake(&waker) || mutant("notice-keeps-its-waker") {
+            return Ok(waker);
+        }
+        Ok(mem::replace(waiting, waker))
+    }
+}

@@ -1,0 +1,118 @@
+//! Polls of an object: calls that are made by whoever lends a buffer, and the notices that wait for their turn.
+//!
+//! Protocol: `docs/dispatch-protocols.md`, "A poll".
+#![allow(unsafe_code)] // what is lent is known by address
+
+use std::task::{Context, Poll, Waker};
+
+use super::Route;
+use super::object::Handle;
+use crate::backend::Polled;
+use crate::backend::registry::Way;
+use crate::error::Error;
+use crate::id::Kind;
+use crate::operation::{self, Body, Operation, Request, sealed};
+use crate::sync::mutant;
+
+/// Moves nothing; it ends when a poll of its direction may succeed, or when it is its turn, if that is all that is asked.
+struct Notice<const READS: bool> {
+    now: bool,
+}
+
+impl<const READS: bool> sealed::Sealed for Notice<READS> {}
+
+impl<const READS: bool> Operation for Notice<READS> {
+    type Output = ();
+    const KIND: Kind = if READS { Kind::Read } else { Kind::Write };
+
+    fn request(&mut self) -> Request {
+        Request::Ready { now: self.now }
+    }
+
+    fn finish(self, _result: Result<usize, Error>) {}
+}
+
+/// A notice in its cell, with whom it wakes: however it ends, the task looks itself how things are.
+struct Wakes<const READS: bool> {
+    op: Notice<READS>,
+    waker: Waker,
+}
+
+impl<const READS: bool> Body for Wakes<READS> {
+    type Op = Notice<READS>;
+    const WAKES: bool = true;
+
+    fn op(&mut self) -> &mut Notice<READS> {
+        &mut self.op
+    }
+
+    fn waker(&mut self) -> Option<&mut Waker> {
+        Some(&mut self.waker)
+    }
+
+    fn run(self, _result: Result<usize, Error>) {
+        if !mutant("notice-wakes-nobody") {
+            self.waker.wake();
+        }
+    }
+
+    fn discard(self, result: Result<usize, Error>) {
+        self.run(result);
+    }
+}
+
+impl Handle {
+    /// Does what `request` says, now and on this thread: the number or a raw error. If that would block, or others are before it, it is
+    /// pending, and `context` is woken when it is worth another poll.
+    ///
+    /// # Safety
+    ///
+    /// What the request names is good for that until this returns, and nobody else's.
+    pub(crate) unsafe fn poll(
+        &self,
+        way: Way,
+        request: Request,
+        context: &Context<'_>,
+    ) -> Poll<i64> {
+        let inner = self.inner();
+        let (polled, due) = match inner.backend.poll(self.entry(), way, request) {
+            Polled::Done(raw, due) => (Poll::Ready(raw), due),
+            Polled::Waits(among, due) => {
+                self.await_turn(way, operation::ends_at_once(&request), among, context);
+                (Poll::Pending, due)
+            }
+        };
+        if let Some(due) = due {
+            inner.hand(due, Route::Posted);
+        }
+        polled
+    }
+
+    /// Has `context` woken by a notice: by one that waits already, if there may be one `among` what waits.
+    fn await_turn(&self, way: Way, now: bool, among: bool, context: &Context<'_>) {
+        let mut waker = context.waker().clone();
+        if among {
+            match self.inner().backend.tell(self.entry(), way, now, waker) {
+                Ok(former) => {
+                    // Another task polled before: it looks again, and is told that way that it is not the last.
+                    if !former.will_wake(context.waker()) {
+                        former.wake();
+                    }
+                    return;
+                }
+                Err(back) => waker = back,
+            }
+        }
+        match way {
+            Way::Read => self.submit_notice::<true>(now, waker),
+            Way::Write => self.submit_notice::<false>(now, waker),
+        }
+    }
+
+    fn submit_notice<const READS: bool>(&self, now: bool, waker: Waker) {
+        let inner = self.inner();
+        let op = Notice::<READS> { now };
+        let cell = operation::place_body(&inner.home, self.id(), 0, Wakes { op, waker }, false);
+        inner.submit(cell, self.entry());
+    }
+}
