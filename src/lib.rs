@@ -11,6 +11,8 @@
     allow(dead_code)
 )]
 
+#[cfg(not(proactor_loom))]
+pub mod adapt;
 mod backend;
 mod blocking;
 mod buf;

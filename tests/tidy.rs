@@ -31,7 +31,7 @@ const FLOORS: &[&str] = &[
     "initiation spawn",
     "dispatch dispatch::single dispatch::leader_followers dispatch::work_stealing \
      blocking net time group strand fs signal future",
-    "builder",
+    "builder adapt",
     "proactor model local_proactor",
     "conformance",
 ];

@@ -54,8 +54,13 @@ impl Server {
     }
 
     /// SIGTERM ends it, with 0 and without a word of complaint.
-    pub(crate) fn end(mut self) {
+    pub(crate) fn end(self) {
         signal(self.child.id(), "-TERM");
+        self.ended();
+    }
+
+    /// As `end`, for one that has had its signal.
+    pub(crate) fn ended(mut self) {
         let status = self.child.wait().expect("its status");
         let mut words = String::new();
         let mut stderr = self.child.stderr.take().expect("a pipe");

@@ -1,0 +1,170 @@
+//! hyper 1 on a proactor: its streams, its threads and its timers under hyper's servers and clients, hyper-util and axum.
+//!
+//! - **IO:** [`Io`] around a stream.
+//! - **[`Executor`] and [`Timer`]:** a [`CompletionPort`] is both, and a clone of it is cheap. Without a timer hyper has no time
+//!   limits, so give it one: `.http1().timer(port.clone())`, `.http2().timer(port.clone())`.
+//!
+//! A connection is then a future, for [`spawn`](CompletionPort::spawn); which threads poll it is the strategy's matter.
+//!
+//! ```
+//! use hyper::{body::{Bytes, Incoming}, client, server, service::service_fn, Request, Response};
+//! use http_body_util::{BodyExt, Empty, Full};
+//! use proactor::{Proactor, adapt::hyper::Io, net::{TcpListener, TcpStream}};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let proactor = Proactor::builder().build()?;
+//! proactor.start()?;
+//! let listener = TcpListener::bind(&proactor, "127.0.0.1:0".parse()?)?;
+//! let address = listener.local_addr()?;
+//! let port = proactor.port().clone();
+//! listener.accept().then(move |accepted| if let Ok((stream, _peer)) = accepted {
+//!     let hello = service_fn(async |_: Request<Incoming>| Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from("hello")))));
+//!     let serving = server::conn::http1::Builder::new().timer(port.clone()).serve_connection(Io::new(stream), hello);
+//!     port.spawn(serving).detach();
+//! });
+//! let reply = proactor.block_on(async {
+//!     let stream = TcpStream::connect(&proactor, address).await?;
+//!     let (mut requests, connection) = client::conn::http1::handshake(Io::new(stream)).await?;
+//!     proactor.spawn(connection).detach();
+//!     let reply = requests.send_request(Request::new(Empty::<Bytes>::new())).await?;
+//!     Ok::<_, Box<dyn std::error::Error>>(reply.into_body().collect().await?.to_bytes())
+//! })??;
+//! assert_eq!(reply, "hello");
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use ::hyper::rt::{Executor, Read, ReadBufCursor, Sleep, Timer, Write};
+use futures_io::{AsyncRead, AsyncWrite};
+
+use crate::initiation::InitiationFuture;
+use crate::port::CompletionPort;
+use crate::port::timers::from_now;
+use crate::sync::Mutex;
+use crate::time;
+
+/// What is read at once of a stream: hyper's own first buffer.
+const CHUNK: usize = 8192;
+
+/// A stream of futures-io as hyper wants it: a [`TcpStream`](crate::net::TcpStream), or TLS over one.
+///
+/// See [the module](self).
+#[derive(Clone, Copy, Debug)]
+pub struct Io<T>(T);
+
+impl<T> Io<T> {
+    /// Around `stream`.
+    pub fn new(stream: T) -> Self {
+        Self(stream)
+    }
+
+    /// The stream.
+    pub fn get_ref(&self) -> &T {
+        &self.0
+    }
+
+    /// The stream again, as after hyper's `into_parts` of a connection; what hyper has read of it and not used is in those parts.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T: AsyncRead + Unpin> Read for Io<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        // hyper's buffer may be uninitialised, and futures-io cannot read into that.
+        let mut bytes = [0; CHUNK];
+        let most = buf.remaining().min(CHUNK);
+        let n = ready!(Pin::new(&mut self.0).poll_read(context, &mut bytes[..most]))?;
+        buf.put_slice(&bytes[..n]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Write for Io<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_close(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(context, bufs)
+    }
+}
+
+/// As [`CompletionPort::spawn`], detached.
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for CompletionPort {
+    fn execute(&self, future: F) {
+        self.spawn(future).detach();
+    }
+}
+
+/// The proactor's timers: 1 ms fine, never early. When the proactor ends, every wait is over.
+impl Timer for CompletionPort {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        Timer::sleep_until(self, from_now(duration))
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        Box::pin(Nap::until(self, deadline))
+    }
+
+    fn reset(&self, sleep: &mut Pin<Box<dyn Sleep>>, new_deadline: Instant) {
+        match sleep.as_mut().downcast_mut_pin::<Nap>() {
+            Some(mut nap) => nap.set(Nap::until(self, new_deadline)),
+            None => *sleep = Timer::sleep_until(self, new_deadline),
+        }
+    }
+}
+
+/// A wait that begins when it is polled. The lock is for hyper, which wants it to be `Sync`: nobody contends for it.
+struct Nap(Mutex<InitiationFuture<time::Sleep>>);
+
+impl Nap {
+    fn until(port: &CompletionPort, deadline: Instant) -> Self {
+        Self(Mutex::new(port.sleep_until(deadline).into_future()))
+    }
+}
+
+impl Sleep for Nap {}
+
+impl Future for Nap {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut *self.0.lock()).poll(context).map(|_over| ())
+    }
+}
+
+impl fmt::Debug for Nap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Nap")
+    }
+}
