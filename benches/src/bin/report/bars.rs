@@ -55,6 +55,7 @@ pub(crate) fn all(report: &Report) -> Vec<Bar> {
     dispatch(&figures, &mut bars);
     timers(&figures, &mut bars);
     idle(&figures, &mut bars);
+    http(&figures, &mut bars);
     counted(&figures, &mut bars);
     bars
 }
@@ -210,6 +211,21 @@ fn idle(figures: &Figures<'_>, bars: &mut Vec<Bar>) {
             at_most: 300.0,
             figure: figures.value(Part::Idle, "10000 connections", "resident", (peer, 1)),
         });
+    }
+}
+
+fn http(figures: &Figures<'_>, bars: &mut Vec<Bar>) {
+    for (threads, theirs) in [(1, "tokio-current"), (2, "tokio-multi")] {
+        let rate = |peer| figures.value(Part::Http, "64 connections", "rate", (peer, threads));
+        for (peer, name) in strategies(threads) {
+            bars.push(Bar {
+                what: format!(
+                    "http, 64 connections: requests/s of {theirs} over {name} x{threads}"
+                ),
+                at_most: 1.0,
+                figure: quotient(rate(theirs), rate(peer)),
+            });
+        }
     }
 }
 

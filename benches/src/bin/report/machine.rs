@@ -11,6 +11,7 @@ const PACKAGES: &[&str] = &[
     "compio",
     "crossbeam-channel",
     "crossbeam-deque",
+    "hyper",
     "may",
     "monoio",
     "polling",

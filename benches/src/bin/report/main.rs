@@ -98,12 +98,17 @@ fn measure(options: &Options, kept: &Path) -> Outcome<Report> {
     for (done, part) in parts.iter().enumerate() {
         let began = Instant::now();
         eprintln!("[{}/{}] {part}", done + 1, parts.len());
+        let rows = part.measure(options.quick)?;
+        if rows.is_empty() {
+            eprintln!("      nothing");
+            continue;
+        }
         let measured = Measured {
             part: *part,
             date: machine::date(),
             machine: Machine::look(),
             quick: options.quick,
-            rows: part.measure(options.quick)?,
+            rows,
         };
         report.put(measured);
         report.write(kept)?;

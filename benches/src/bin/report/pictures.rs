@@ -69,6 +69,13 @@ const PICTURES: &[Picture] = &[
         metric: "resident",
         over_base: false,
     },
+    Picture {
+        name: "http",
+        title: "HTTP, one hyper service: requests per second, over tokio's runtime with as many threads",
+        part: Part::Http,
+        metric: "rate",
+        over_base: true,
+    },
 ];
 
 /// Names and SVG of all that there are figures for.
