@@ -225,12 +225,14 @@ impl Chain {
         len: 0,
     };
 
+    #[inline(always)]
     fn push(&mut self, cell: Ptr) {
         header(cell).next.store(self.head, Ordering::Relaxed);
         self.head = cell.as_ptr();
         self.len += 1;
     }
 
+    #[inline(always)]
     fn pop(&mut self) -> Option<Ptr> {
         let cell = NonNull::new(self.head)?;
         self.head = header(cell).next.load(Ordering::Relaxed);
@@ -354,18 +356,31 @@ impl Home {
     }
 
     /// Takes a cell back. Its body has been moved out.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn free(&self, cell: Ptr) {
         let header = header(cell);
         header.touch();
-        let class = header.vtable().class;
-        let generation = (header.state.load(Ordering::Relaxed) >> 32) as u32;
-        let step = u32::from(!mutant("free-keeps-generation"));
-        let next = u64::from(generation.wrapping_add(step)) << 32;
-        header.state.store(next | phase::FREE, Ordering::Relaxed);
+        self.free_as(header.vtable().class, cell);
+    }
+
+    /// As `free`, of a cell of that class.
+    #[inline(always)]
+    pub(crate) fn free_as(&self, class: Class, cell: Ptr) {
+        let state = &header(cell).state;
+        let step = u64::from(!mutant("free-keeps-generation")) << 32;
+        let generation = state.load(Ordering::Relaxed) & !u64::from(u32::MAX);
+        state.store(
+            generation.wrapping_add(step) | phase::FREE,
+            Ordering::Relaxed,
+        );
         if let Some(cell) = cache::give(self, class, cell) {
-            self.depot(class).loose.push(cell);
+            self.free_slow(class, cell);
         }
+    }
+
+    #[cold]
+    fn free_slow(&self, class: Class, cell: Ptr) {
+        self.depot(class).loose.push(cell);
     }
 
     fn depot(&self, class: Class) -> QuietGuard<'_, Depot> {

@@ -8,7 +8,7 @@ use std::mem::{ManuallyDrop, offset_of};
 use crate::cell::{self, Class, Header, Home, Ptr, VTable, header, phase};
 use crate::id::{Kind, ObjectId};
 use crate::local::Local;
-use crate::operation::{self, Request, code};
+use crate::operation::{self, Attempted, Request, code};
 use crate::sync::Arc;
 
 /// One completion: what a [`Dispatcher`](crate::dispatch::Dispatcher) queues and a worker runs.
@@ -168,12 +168,19 @@ pub(crate) fn cross_off(home: &Home) {
 struct Finished<'a>(&'a Home);
 
 impl Drop for Finished<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
-        let home = self.0;
         // A worker looks by itself before it sleeps or leaves, and its port keeps the home.
-        if Local::finished(home) {
-            return;
+        if !Local::finished(self.0) {
+            self.cross_off_outside();
         }
+    }
+}
+
+impl Finished<'_> {
+    #[cold]
+    fn cross_off_outside(&self) {
+        let home = self.0;
         // Once the work is crossed off the port may go, and nobody else may hold the home.
         let _kept = home.keep();
         home.ledger.finished(None);
@@ -293,6 +300,8 @@ const fn call_table<F: FnOnce() + Send + 'static>(counted: bool) -> VTable {
         counted,
         run: run_call::<F>,
         discard: discard_call::<F>,
+        plain: false,
+        attempt: |_, _| Attempted::failed(0),
         request: |_| Request::None,
         advance: |_, _| false,
         surplus: None,

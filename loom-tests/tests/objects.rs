@@ -52,6 +52,43 @@ fn mutant_the_tick_is_not_looked_at() {
     );
 }
 
+/// Room comes while a writer finds none, in a direction that was calm before: the event must not pass it by.
+fn room_against_attempt(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 2, 2, 1);
+    let object = Arc::new(port.open(0));
+    let given = Arc::new(Mutex::new(0));
+    let (again, both_given) = (Arc::clone(&object), Arc::clone(&given));
+    // The first registers the object, and leaves its direction calm.
+    object.give(1, move |result| {
+        assert_eq!(result.expect("room"), 1);
+        again.give(1, move |result| {
+            *both_given.lock().expect("no panic") += result.expect("room");
+        });
+    });
+    let both = workers(&port, 2);
+    port.make_room(0, 1);
+    port.make_room(0, 1);
+    join(both);
+    seen.saw(format!("{}", given.lock().expect("no panic")));
+}
+
+#[test]
+fn room_is_not_lost_on_a_direction_that_was_calm() {
+    model(
+        "room_is_not_lost_on_a_direction_that_was_calm",
+        &["1"],
+        room_against_attempt,
+    );
+}
+
+#[test]
+fn mutant_a_direction_is_calm_while_it_is_attempted() {
+    kills(
+        "calm-while-attempted",
+        "room_is_not_lost_on_a_direction_that_was_calm",
+    );
+}
+
 /// An operation is cancelled from outside while its data arrive and workers attempt it.
 fn cancel_against_complete(seen: &Seen) {
     let port = port(Strategy::LeaderFollowers, 1, 2, 1);

@@ -14,10 +14,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, Timespec, epoll};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
-use super::registry::Fd;
-use super::{Demux, Events, Ready, Sink, Woken, perform};
+use super::{Demux, Events, Ready, Sink, Woken};
 use crate::id::ObjectId;
-use crate::operation::Request;
+use crate::operation::perform::Fd;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -109,7 +108,7 @@ impl Demux for Epoll {
         &self,
         events: &mut Events,
         deadline: Option<Instant>,
-        sink: &mut dyn Sink,
+        sink: &mut impl Sink,
     ) -> io::Result<Woken> {
         let timeout = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
         let buffer = &mut events.epoll;
@@ -168,11 +167,6 @@ impl Demux for Epoll {
         };
         // Cannot fail: the descriptor is a timer, and the time is normalised.
         let _ = rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &timer);
-    }
-
-    #[inline(always)]
-    fn perform(&self, fd: &Fd, request: Request) -> i64 {
-        perform::perform(fd, request)
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {

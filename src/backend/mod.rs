@@ -13,12 +13,11 @@
 //! A completion backend (`io_uring`) would implement [`Backend`] beside it.
 
 mod alarm;
+pub(crate) mod direct;
 pub(crate) mod readiness;
 pub(crate) mod registry;
 pub(crate) mod shelf;
 
-#[cfg(not(proactor_loom))]
-mod perform;
 #[cfg(not(proactor_loom))]
 pub(crate) mod portable;
 
@@ -40,7 +39,7 @@ use std::time::Instant;
 use crate::cell::Ptr;
 use crate::completion::Completion;
 use crate::id::ObjectId;
-use crate::operation::{Request, Returned};
+use crate::operation::{Attempted, Request, Returned};
 use crate::queue::List;
 use readiness::Hold;
 use registry::{EntryRef, Fd, Way};
@@ -95,6 +94,10 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     fn submit(&self, cell: Ptr, entry: EntryRef) -> Outcome;
     /// Carries out an operation that is due.
     fn attempt(&self, cell: Ptr) -> Outcome;
+    /// Goes on with an operation that was attempted the short way (`direct`), if it was not the end of it.
+    fn carry_on(&self, cell: Ptr, entry: EntryRef, attempted: Option<Attempted>) -> Outcome;
+    /// Lets a direction go that was closed while it was held.
+    fn give_up(&self, entry: EntryRef);
     /// Lets a direction go, once the operation that held it is where it belongs; perhaps another is due then.
     fn next(&self, hold: Hold) -> Option<Completion>;
     /// Gives the operation back, if it is waiting; its state says already that it is to be cancelled.
@@ -185,21 +188,13 @@ pub(crate) trait Demux: Send + Sync + fmt::Debug + 'static {
         &self,
         events: &mut Events,
         deadline: Option<Instant>,
-        sink: &mut dyn Sink,
+        sink: &mut impl Sink,
     ) -> io::Result<Woken>;
     fn notify(&self);
     fn set_timer(&self, at: Option<Instant>);
-    /// Does what `request` says, without blocking: the number, or the negated `errno`.
-    fn perform(&self, fd: &Fd, request: Request) -> i64;
     #[cfg(unix)]
     fn as_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
 }
-
-/// `perform`'s answer when the operation would block.
-#[cfg(not(proactor_loom))]
-pub(crate) const WOULD_BLOCK: i64 = -(rustix::io::Errno::WOULDBLOCK.raw_os_error() as i64);
-#[cfg(proactor_loom)]
-pub(crate) const WOULD_BLOCK: i64 = -11;
 
 /// A thread's room for events, made when it first waits, or by `prepare`.
 pub(crate) struct Events {

@@ -16,10 +16,9 @@ use std::time::{Duration, Instant};
 use polling::{Event, PollMode, Poller};
 
 use super::alarm::Alarm;
-use super::registry::Fd;
-use super::{Demux, Events, Ready, Sink, Woken, perform};
+use super::{Demux, Events, Ready, Sink, Woken};
 use crate::id::ObjectId;
-use crate::operation::Request;
+use crate::operation::perform::Fd;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -100,7 +99,7 @@ impl Demux for Portable {
         &self,
         events: &mut Events,
         deadline: Option<Instant>,
-        sink: &mut dyn Sink,
+        sink: &mut impl Sink,
     ) -> io::Result<Woken> {
         let until = self.alarm.sleep(deadline);
         let now = self.alarm.nanos(Instant::now());
@@ -153,10 +152,6 @@ impl Demux for Portable {
         if self.alarm.set(at) {
             self.notify();
         }
-    }
-
-    fn perform(&self, fd: &Fd, request: Request) -> i64 {
-        perform::perform(fd, request)
     }
 
     #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]

@@ -14,16 +14,18 @@ use std::io;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::registry::{Direction, EntryRef, Fd, Held, Interest, Registry, Way};
+use super::direct::{LetGo, is_due, way};
+use super::registry::{EntryRef, Fd, Held, Interest, Registry, Way};
 use super::shelf::Shelf;
-use super::{Backend, Demux, Events, Outcome, Polled, Ready, Sink, TakenOut, WOULD_BLOCK, Woken};
-use crate::cell::{Ptr, VTable, header, phase};
+use super::{Backend, Demux, Events, Outcome, Polled, Ready, Sink, TakenOut, Woken};
+use crate::cell::{Ptr, header, phase};
 use crate::completion::Completion;
 use crate::id::ObjectId;
-use crate::operation::{self, Request, Returned, cancelled, code, part};
+use crate::operation::perform::WOULD_BLOCK;
+use crate::operation::{self, Attempted, Request, Returned, cancelled, code, part};
 use crate::queue::List;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{MutexGuard, mutant};
+use crate::sync::mutant;
 
 /// A direction that is held after an attempt, until [`Backend::next`] lets it go.
 #[derive(Debug)]
@@ -68,40 +70,6 @@ enum PutBack {
     Ends(i64),
 }
 
-#[inline]
-fn way(table: &VTable) -> Way {
-    if table.reads { Way::Read } else { Way::Write }
-}
-
-/// How many bytes a read asks for; none where a short count says nothing.
-fn wanted(request: &Request) -> Option<usize> {
-    match request {
-        Request::Read { len, .. } | Request::ReadLate { len, .. } => Some(*len),
-        #[cfg(proactor_loom)]
-        Request::Script {
-            len, write: false, ..
-        } => Some(*len),
-        _ => None,
-    }
-}
-
-/// Whether an attempt may succeed.
-#[inline]
-fn may_succeed(direction: &Direction, entry: EntryRef, way: Way) -> bool {
-    direction.ready || (way == Way::Read && Shelf::has(entry) && !mutant("shelf-not-looked-at"))
-}
-
-/// Whether an operation that is the next of its direction is to be attempted now.
-///
-/// # Safety
-///
-/// `cell` holds an operation, and is the caller's.
-#[inline]
-unsafe fn is_due(direction: &Direction, entry: EntryRef, way: Way, cell: Ptr) -> bool {
-    // SAFETY: the caller's promise.
-    may_succeed(direction, entry, way) || unsafe { part(cell) }.ends_at_once()
-}
-
 impl<D: Demux> Readiness<D> {
     pub(crate) fn new(demux: D, let_go: fn(*const ())) -> Self {
         Self {
@@ -113,19 +81,21 @@ impl<D: Demux> Readiness<D> {
         }
     }
 
-    /// Attempts until the operation is finished or would block. The caller's thread has made `cell`, which is about `entry`, current.
-    fn carry_out(&self, cell: Ptr, entry: EntryRef) -> Outcome {
+    /// Attempts until the operation is finished or would block. The caller's thread has made `cell`, which is about `entry`, current;
+    /// `attempted` is an attempt that was made already.
+    fn carry_out(&self, cell: Ptr, entry: EntryRef, mut attempted: Option<Attempted>) -> Outcome {
         let way = way(header(cell).vtable());
-        match self.attempt_once(cell, entry, way) {
-            Step::Ends { raw, drained } => Self::end(cell, raw, entry, way, drained),
-            step => self.carry_on(cell, entry, way, step),
-        }
-    }
-
-    /// As [`carry_out`](Self::carry_out), after a first step that was not the last.
-    #[cold]
-    fn carry_on(&self, cell: Ptr, entry: EntryRef, way: Way, mut step: Step) -> Outcome {
         loop {
+            let step = match attempted.take() {
+                Some(attempted) => self.judge(cell, entry, attempted),
+                None => match cancelled(header(cell).phase()) {
+                    Some(raw) => Step::Ends {
+                        raw,
+                        drained: false,
+                    },
+                    None => self.judge(cell, entry, self.attempt_once(cell, entry, way)),
+                },
+            };
             match step {
                 Step::Ends { raw, drained } => return Self::end(cell, raw, entry, way, drained),
                 Step::GoesOn => {}
@@ -135,71 +105,52 @@ impl<D: Demux> Readiness<D> {
                     PutBack::Ends(raw) => return Self::end(cell, raw, entry, way, false),
                 },
             }
-            step = self.attempt_once(cell, entry, way);
         }
     }
 
     /// One attempt.
-    #[inline(always)]
-    fn attempt_once(&self, cell: Ptr, entry: EntryRef, way: Way) -> Step {
-        let state = header(cell);
-        let table = state.vtable();
-        let ends = |raw, drained| Step::Ends { raw, drained };
-        if let Some(raw) = cancelled(state.phase()) {
-            return ends(raw, false);
-        }
-        // SAFETY: the cell is ours, its table is its body's, and it stays where it is.
-        let request = unsafe { (table.request)(cell) };
+    fn attempt_once(&self, cell: Ptr, entry: EntryRef, way: Way) -> Attempted {
+        let table = header(cell).vtable();
         // SAFETY: `cell` is current, so the direction is held.
-        let (raw, wanted) = unsafe { self.call(entry, way, request) };
-        let Ok(count) = usize::try_from(raw) else {
-            return match raw {
-                WOULD_BLOCK => Step::Drained { short: false },
-                _ => ends(raw, false),
-            };
-        };
-        // SAFETY: as for `request`.
-        let more = unsafe { (table.advance)(cell, count) };
-        let drained = self.has_drained(entry, wanted, count);
+        match unsafe { entry.fd() } {
+            Some(_) if way == Way::Read && Shelf::has(entry) => self.serve(cell, entry),
+            // SAFETY: the cell is ours, its table is its body's, and it stays where it is.
+            Some(fd) => unsafe { (table.attempt)(cell, fd) },
+            None => Attempted::failed(code::CLOSED),
+        }
+    }
+
+    /// An attempt that the shelf serves, which says nothing of the socket.
+    #[cold]
+    fn serve(&self, cell: Ptr, entry: EntryRef) -> Attempted {
+        let table = header(cell).vtable();
+        // SAFETY: the cell is current and therefore ours, its table is its body's, and it stays where it is.
+        let raw = self.shelf.serve(entry, &unsafe { (table.request)(cell) });
+        match usize::try_from(raw) {
+            // SAFETY: as for `request`.
+            Ok(count) => Attempted::moved(count, unsafe { (table.advance)(cell, count) }, None),
+            Err(_) => Attempted::failed(raw),
+        }
+    }
+
+    /// What follows from an attempt.
+    fn judge(&self, cell: Ptr, entry: EntryRef, attempted: Attempted) -> Step {
+        let Attempted { raw, .. } = attempted;
+        let (more, short) = (attempted.more(), attempted.short());
+        if raw == WOULD_BLOCK {
+            return Step::Drained { short: false };
+        }
+        let drained = short && entry.short_drains.load(Ordering::Relaxed);
         if more {
             return match drained {
                 true => Step::Drained { short: true },
                 false => Step::GoesOn,
             };
         }
-        if table.surplus.is_some() {
+        if raw >= 0 && header(cell).vtable().surplus.is_some() {
             self.take_surplus(cell, entry);
         }
-        ends(raw, drained)
-    }
-
-    /// Has the shelf, or else the kernel, do what is requested: the number or the negated `errno`, and how many bytes were asked for if
-    /// a short count says something.
-    ///
-    /// # Safety
-    ///
-    /// The caller holds the direction.
-    #[inline(always)]
-    unsafe fn call(&self, entry: EntryRef, way: Way, request: Request) -> (i64, Option<usize>) {
-        let wanted = wanted(&request);
-        // SAFETY: the caller's promise.
-        match unsafe { entry.fd() } {
-            // What the shelf has says nothing of the socket.
-            Some(_) if way == Way::Read && Shelf::has(entry) => {
-                (self.shelf.serve(entry, &request), None)
-            }
-            Some(fd) => (self.demux.perform(fd, request), wanted),
-            None => (code::CLOSED, None),
-        }
-    }
-
-    /// Whether a call that moved `count` of the bytes that were wanted left nothing behind.
-    #[inline(always)]
-    fn has_drained(&self, entry: EntryRef, wanted: Option<usize>, count: usize) -> bool {
-        wanted.is_some_and(|wanted| 0 < count && count < wanted)
-            && self.demux.short_read_drains()
-            && entry.drains.load(Ordering::Relaxed)
-            && entry.registered.load(Ordering::Relaxed)
+        Step::Ends { raw, drained }
     }
 
     /// Shelves what an operation read beyond its end.
@@ -299,7 +250,8 @@ impl<D: Demux> Readiness<D> {
             .arm(fd, entry.id(), read, write, before.registered)
         {
             Ok(()) => {
-                entry.registered.store(true, Ordering::Relaxed);
+                let drains = entry.drains.load(Ordering::Relaxed) && self.demux.short_read_drains();
+                entry.short_drains.store(drains, Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => {
@@ -309,27 +261,16 @@ impl<D: Demux> Readiness<D> {
         }
     }
 
-    /// Nothing is current any more: the next operation, if it is due.
-    #[inline]
-    fn let_go_of(
-        &self,
-        mut direction: MutexGuard<'_, Direction>,
-        entry: EntryRef,
-        way: Way,
-    ) -> Option<Completion> {
-        direction.current = None;
-        if direction.closed {
-            drop(direction);
-            self.give_share(entry);
-            return None;
+    /// What is due now in a direction that was let go.
+    fn after(&self, left: LetGo, entry: EntryRef) -> Option<Completion> {
+        match left {
+            LetGo::Free => None,
+            LetGo::Due(next) => Some(next),
+            LetGo::Closed => {
+                self.give_share(entry);
+                None
+            }
         }
-        let next = direction.queue.first()?;
-        // SAFETY: an operation's cell, which the queue owns.
-        if !unsafe { is_due(&direction, entry, way, next) } {
-            return None;
-        }
-        direction.take_up(next);
-        direction.queue.pop_front()
     }
 }
 
@@ -350,6 +291,8 @@ impl<D: Demux> Backend for Readiness<D> {
 
     fn submit(&self, cell: Ptr, entry: EntryRef) -> Outcome {
         let way = way(header(cell).vtable());
+        // SAFETY: an operation's cell, the caller's who gave it to us.
+        unsafe { part(cell) }.entry.set(entry.as_ptr());
         let mut direction = entry.direction(way);
         // A time limit may have passed before the operation came here; nobody will look for it again.
         let deaf = self.deaf.load(Ordering::Relaxed) && entry.listens.load(Ordering::Relaxed);
@@ -376,25 +319,30 @@ impl<D: Demux> Backend for Readiness<D> {
                 .push_back(unsafe { Completion::from_ptr(cell) });
             return Outcome::default();
         }
-        direction.take_up(cell);
+        entry.take_up(&mut direction, way, cell);
         drop(direction);
-        self.carry_out(cell, entry)
+        self.carry_out(cell, entry, None)
     }
 
     fn attempt(&self, cell: Ptr) -> Outcome {
-        let object = ObjectId::from_bits(header(cell).data());
-        match self.registry.get(object.index()) {
-            Some(entry) => self.carry_out(cell, entry),
+        // SAFETY: what is due was submitted, and is the caller's.
+        match unsafe { EntryRef::of(cell) } {
+            Some(entry) => self.carry_out(cell, entry, None),
             None => Outcome::default(),
         }
     }
 
+    fn carry_on(&self, cell: Ptr, entry: EntryRef, attempted: Option<Attempted>) -> Outcome {
+        self.carry_out(cell, entry, attempted)
+    }
+
+    fn give_up(&self, entry: EntryRef) {
+        self.give_share(entry);
+    }
+
     fn next(&self, hold: Hold) -> Option<Completion> {
-        let mut direction = hold.entry.direction(hold.way);
-        if hold.drained {
-            direction.drained(hold.tick);
-        }
-        self.let_go_of(direction, hold.entry, hold.way)
+        let tick = hold.drained.then_some(hold.tick);
+        self.after(hold.entry.let_go(hold.way, tick), hold.entry)
     }
 
     fn cancel(&self, cell: Ptr, generation: u32, object: ObjectId) -> Option<Completion> {
@@ -446,7 +394,8 @@ impl<D: Demux> Backend for Readiness<D> {
         if let Some(returned) = returned {
             self.shelf.put(entry, returned);
         }
-        self.let_go_of(direction, entry, Way::Read)
+        let left = entry.let_go_of(direction, Way::Read);
+        self.after(left, entry)
     }
 
     fn poll(&self, entry: EntryRef, way: Way, request: Request) -> Polled {
@@ -521,6 +470,7 @@ struct Reaper<'a, D> {
 }
 
 impl<D: Demux> Reaper<'_, D> {
+    #[inline(always)]
     fn advance(&mut self, entry: EntryRef, object: ObjectId, way: Way, hang_up: bool) {
         let mut direction = entry.direction(way);
         // Under the lock: an entry is vacated only after both directions were shut.
@@ -538,6 +488,11 @@ impl<D: Demux> Reaper<'_, D> {
             direction.take_up(next.ptr());
             self.due.push_back(next);
         }
+    }
+
+    #[cold]
+    fn advance_writing(&mut self, entry: EntryRef, object: ObjectId) {
+        self.advance(entry, object, Way::Write, false);
     }
 
     /// Oneshot: the event has disarmed both directions; what it did not report is armed again.
@@ -560,6 +515,7 @@ impl<D: Demux> Reaper<'_, D> {
 }
 
 impl<D: Demux> Sink for Reaper<'_, D> {
+    #[inline(always)]
     fn ready(&mut self, object: ObjectId, ready: Ready) {
         let Some(entry) = self.backend.registry.get(object.index()) else {
             return;
@@ -570,8 +526,9 @@ impl<D: Demux> Sink for Reaper<'_, D> {
         if ready.read || ready.hang_up {
             self.advance(entry, object, Way::Read, ready.hang_up);
         }
-        if ready.write {
-            self.advance(entry, object, Way::Write, false);
+        // Epoll reports room with everything else; the lock is for whom that is news.
+        if ready.write && !entry.calm.load(Ordering::Relaxed) {
+            self.advance_writing(entry, object);
         }
     }
 }

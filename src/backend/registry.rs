@@ -20,16 +20,10 @@ use std::ptr::NonNull;
 use crate::cell::{Ptr, header, phase};
 use crate::id::ObjectId;
 use crate::operation::part;
+pub(crate) use crate::operation::perform::Fd;
 use crate::queue::List;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use crate::sync::{Mutex, MutexGuard, OnceLock, Trace, mutant};
-
-/// A descriptor, as the demultiplexer knows it.
-#[cfg(not(proactor_loom))]
-pub(crate) type Fd = socket2::Socket;
-/// In a model: one of the script's objects.
-#[cfg(proactor_loom)]
-pub(crate) type Fd = super::script::Socket;
 
 /// One direction of an object.
 #[derive(Debug)]
@@ -134,12 +128,14 @@ pub(crate) struct Entry {
     pub(crate) generation: AtomicU32,
     pub(crate) refs: AtomicU32,
     pub(crate) shares: AtomicU32,
-    /// Whether a short read means that there was no more.
+    /// Whether a short read of it can mean that there was no more.
     pub(crate) drains: AtomicBool,
     /// Whether connections come out of it.
     pub(crate) listens: AtomicBool,
-    /// Whether the demultiplexer knows it: `interest.registered`, for whoever does not hold that lock.
-    pub(crate) registered: AtomicBool,
+    /// Whether it does: `drains`, and the demultiplexer knows it, and tells what comes after one.
+    pub(crate) short_drains: AtomicBool,
+    /// Whether the writing direction is free and ready, and nobody waits there: then an event changes nothing. Written under its lock.
+    pub(crate) calm: AtomicBool,
     /// Whether something of the reading direction lies on the shelf: see `Shelf::has`.
     pub(crate) shelved: AtomicBool,
     pub(crate) interest: Mutex<Interest>,
@@ -178,7 +174,8 @@ impl Entry {
             shares: AtomicU32::new(0),
             drains: AtomicBool::new(false),
             listens: AtomicBool::new(false),
-            registered: AtomicBool::new(false),
+            short_drains: AtomicBool::new(false),
+            calm: AtomicBool::new(true),
             shelved: AtomicBool::new(false),
             interest: Mutex::new(Interest::default()),
             owner: AtomicPtr::new(std::ptr::null_mut()),
@@ -233,6 +230,19 @@ impl fmt::Debug for Entry {
 /// An entry of a registry that lives. Whoever keeps one beyond a call counts in `refs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntryRef(NonNull<Entry>);
+
+impl EntryRef {
+    /// Its address, which `from_raw` takes.
+    #[inline]
+    pub(crate) fn as_ptr(self) -> *const () {
+        self.0.as_ptr().cast_const().cast()
+    }
+
+    #[inline]
+    pub(super) fn from_raw(entry: NonNull<Entry>) -> Self {
+        Self(entry)
+    }
+}
 
 // SAFETY: a shared reference to an `Entry`, which is `Sync`.
 unsafe impl Send for EntryRef {}
@@ -316,9 +326,10 @@ impl Registry {
         entry.owner.store(owner.cast_mut(), Ordering::Relaxed);
         entry.shares.store(3, Ordering::Relaxed);
         *entry.interest.lock() = Interest::default();
-        entry.registered.store(false, Ordering::Relaxed);
+        entry.short_drains.store(false, Ordering::Relaxed);
         entry.drains.store(drains, Ordering::Relaxed);
         entry.listens.store(false, Ordering::Relaxed);
+        entry.calm.store(true, Ordering::Relaxed);
         // One for the handle, one for the open descriptor.
         entry.refs.store(2, Ordering::Relaxed);
         // Both at once: whoever closes everything finds it open in both directions, or not at all.
@@ -376,7 +387,9 @@ mod tests {
     use std::collections::HashMap;
 
     fn socket() -> Fd {
-        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket")
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
+            .expect("a socket")
+            .into()
     }
 
     proptest! {

@@ -4,16 +4,15 @@
 //! knows of no timer, and nobody is told why a wait ended. With two it behaves as edge-triggered epoll does: registering
 //! reports what is there already, each arrival is one event, an event goes to one of those who wait, the bell wakes one
 //! and stays rung until somebody comes, and the timer is an object of its own.
-#![allow(unsafe_code)] // an operation's memory, named by address
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use super::alarm::Alarm;
-use super::{Demux, Events, Ready, Sink, WOULD_BLOCK, Woken};
+use super::{Demux, Events, Ready, Sink, Woken};
 use crate::id::ObjectId;
-use crate::operation::Request;
-use crate::sync::{Arc, Condvar, Mutex, UnsafeCell};
+use crate::operation::perform::{self as scripted, Fd, WOULD_BLOCK};
+use crate::sync::{Arc, Condvar, Mutex};
 
 /// See the module's page. All clones are of one kernel, so that a model keeps a hand on what the port stands on.
 #[derive(Clone, Debug)]
@@ -33,21 +32,6 @@ impl std::ops::Deref for Script {
     type Target = Shared;
     fn deref(&self) -> &Shared {
         &self.0
-    }
-}
-
-/// A descriptor: an object of the kernel, open until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Socket {
-    kernel: Script,
-    number: usize,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let mut kernel = self.kernel.kernel.lock();
-        kernel.objects[self.number].registered = None;
-        kernel.closed.push(self.number);
     }
 }
 
@@ -122,11 +106,9 @@ impl Script {
         }))
     }
 
-    pub(crate) fn socket(&self, number: usize) -> Socket {
-        Socket {
-            kernel: self.clone(),
-            number,
-        }
+    pub(crate) fn socket(&self, number: usize) -> Fd {
+        let kernel: Box<dyn scripted::Kernel> = Box::new(self.clone());
+        Fd { kernel, number }
     }
 
     /// `data` units to take and `room` for units to give arrive at an object.
@@ -218,10 +200,32 @@ impl Script {
     }
 }
 
-/// What whoever carries a request out does to the operation's memory.
-pub(super) fn touch(memory: *const ()) {
-    // SAFETY: the operation's memory stays until it is finished. If a protocol is broken it may not: loom tells.
-    unsafe { &*memory.cast::<UnsafeCell<()>>() }.with_mut(|_| ());
+impl scripted::Kernel for Script {
+    fn transfer(&self, number: usize, len: usize, write: bool) -> i64 {
+        let mut kernel = self.kernel.lock();
+        assert!(
+            !kernel.closed.contains(&number),
+            "a call on a closed descriptor"
+        );
+        let object = &mut kernel.objects[number];
+        let there = if write {
+            &mut object.room
+        } else {
+            &mut object.data
+        };
+        let moved = (*there).min(len);
+        *there -= moved;
+        if moved == 0 && !object.ended {
+            return WOULD_BLOCK;
+        }
+        i64::try_from(moved).unwrap_or(i64::MAX)
+    }
+
+    fn close(&self, number: usize) {
+        let mut kernel = self.kernel.lock();
+        kernel.objects[number].registered = None;
+        kernel.closed.push(number);
+    }
 }
 
 impl Demux for Script {
@@ -243,7 +247,7 @@ impl Demux for Script {
 
     fn arm(
         &self,
-        fd: &Socket,
+        fd: &Fd,
         object: ObjectId,
         read: bool,
         write: bool,
@@ -257,7 +261,7 @@ impl Demux for Script {
         Ok(())
     }
 
-    fn disarm(&self, fd: &Socket) {
+    fn disarm(&self, fd: &Fd) {
         self.kernel.lock().objects[fd.number].registered = None;
     }
 
@@ -267,7 +271,7 @@ impl Demux for Script {
         &self,
         _events: &mut Events,
         deadline: Option<Instant>,
-        sink: &mut dyn Sink,
+        sink: &mut impl Sink,
     ) -> io::Result<Woken> {
         let (events, woken) = if self.edge {
             self.events(Alarm::NEVER, deadline)
@@ -306,32 +310,6 @@ impl Demux for Script {
         } else if self.alarm.set(at) {
             self.notify();
         }
-    }
-
-    fn perform(&self, fd: &Socket, request: Request) -> i64 {
-        let (len, write, memory) = match request {
-            Request::Script { len, write, memory } => (len, write, memory),
-            Request::Ready { .. } => return 0,
-            _ => return -22,
-        };
-        touch(memory);
-        let mut kernel = self.kernel.lock();
-        assert!(
-            !kernel.closed.contains(&fd.number),
-            "a call on a closed descriptor"
-        );
-        let object = &mut kernel.objects[fd.number];
-        let there = if write {
-            &mut object.room
-        } else {
-            &mut object.data
-        };
-        let moved = (*there).min(len);
-        *there -= moved;
-        if moved == 0 && !object.ended {
-            return WOULD_BLOCK;
-        }
-        i64::try_from(moved).unwrap_or(i64::MAX)
     }
 
     #[cfg(unix)]

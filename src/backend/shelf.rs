@@ -9,8 +9,10 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::{IntoRawFd, OwnedFd};
 
-use super::WOULD_BLOCK;
 use super::registry::EntryRef;
+#[cfg(proactor_loom)]
+use crate::operation::perform;
+use crate::operation::perform::WOULD_BLOCK;
 use crate::operation::{Request, Returned};
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
@@ -126,7 +128,7 @@ impl Stock {
             }
             #[cfg(proactor_loom)]
             Request::Script { len, memory, .. } => {
-                super::script::touch(memory);
+                perform::touch(memory);
                 let served = len.min(self.units);
                 self.units -= served;
                 served

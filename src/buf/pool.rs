@@ -92,6 +92,7 @@ impl BufferPool {
     }
 
     /// How many bytes a buffer has room for.
+    #[inline]
     pub fn size(&self) -> usize {
         self.0.size
     }
@@ -102,17 +103,24 @@ impl BufferPool {
     }
 
     /// A free block, or a fresh one, that knows where it belongs.
+    #[inline]
     fn into_block(self) -> Box<Block> {
-        let mut block = self.free_block().unwrap_or_else(|| {
-            Box::new(Block {
-                bytes: vec![0; self.0.size].into(),
-                len: 0,
-                pool: None,
-            })
-        });
+        let mut block = match self.free_block() {
+            Some(block) => block,
+            None => self.fresh(),
+        };
         block.len = 0;
         block.pool = Some(self);
         block
+    }
+
+    #[cold]
+    fn fresh(&self) -> Box<Block> {
+        Box::new(Block {
+            bytes: vec![0; self.0.size].into(),
+            len: 0,
+            pool: None,
+        })
     }
 
     #[inline]
@@ -169,6 +177,7 @@ impl Shelved {
 
 impl Block {
     /// Back to where it belongs.
+    #[inline]
     fn go_back(mut self: Box<Self>) -> Option<BufferPool> {
         let pool = self.pool.take()?;
         pool.keep(self);
@@ -279,6 +288,7 @@ pub struct LateBuf {
 }
 
 impl LateBuf {
+    #[inline]
     pub(crate) fn of(pool: &BufferPool) -> Self {
         Self {
             pool: Some(pool.clone()),
@@ -287,11 +297,13 @@ impl LateBuf {
     }
 
     /// How many bytes it will have room for.
+    #[inline]
     pub(crate) fn size(&self) -> usize {
         self.pool.as_ref().map_or(0, BufferPool::size)
     }
 
     /// Takes a buffer, for an attempt; [`filled`](Self::filled) says how that ended.
+    #[inline]
     pub(crate) fn bind(&mut self) -> &mut [u8] {
         if let Some(pool) = self.pool.take() {
             self.block = Some(pool.into_block());
@@ -302,23 +314,30 @@ impl LateBuf {
     }
 
     /// `count` bytes came into what `bind` took. If none did, it goes back at once.
+    #[inline]
     pub(crate) fn filled(&mut self, count: usize) {
-        if let Some(mut block) = self.block.take() {
-            block.len = count.min(block.bytes.len());
-            match count {
-                0 => self.pool = block.go_back(),
-                _ => self.block = Some(block),
-            }
+        match &mut self.block {
+            Some(block) if count > 0 => block.len = count.min(block.bytes.len()),
+            _ => self.unbind(),
+        }
+    }
+
+    #[cold]
+    fn unbind(&mut self) {
+        if let Some(block) = self.block.take() {
+            self.pool = block.go_back();
         }
     }
 
     /// What came.
+    #[inline]
     pub(crate) fn into_buf(mut self) -> PooledBuf {
         PooledBuf(self.block.take())
     }
 }
 
 impl Drop for LateBuf {
+    #[inline]
     fn drop(&mut self) {
         if let Some(block) = self.block.take() {
             drop(block.go_back());

@@ -39,7 +39,7 @@ thread_slot!(KEPT: RefCell<Option<Kept>> = RefCell::new(None));
 thread_pointer!(MINE: Cache);
 
 /// Runs `f` with this thread's magazines, if they are of this home or can become so. `f` calls nobody's code but this module's.
-#[inline]
+#[inline(always)]
 fn with<R>(home: &Home, f: impl FnOnce(&[Magazines; CLASSES]) -> R) -> Option<R> {
     let mut mine = MINE.try_with(Cell::get).unwrap_or(ptr::null());
     // SAFETY: it points into this thread's box, and `Kept` takes it back before the box goes.
@@ -77,7 +77,7 @@ fn adopt(home: &Home) -> *const Cache {
     adopted.ok().flatten().unwrap_or(ptr::null())
 }
 
-#[inline]
+#[inline(always)]
 pub(super) fn take(home: &Home, class: Class) -> Option<Ptr> {
     if !recycles() {
         return None;
@@ -108,7 +108,7 @@ fn refill(mine: &Magazines, home: &Home, class: Class) -> Option<Ptr> {
 }
 
 /// Hands `cell` back if this thread caches another home's.
-#[inline]
+#[inline(always)]
 pub(super) fn give(home: &Home, class: Class, cell: Ptr) -> Option<Ptr> {
     if !recycles() {
         return None;

@@ -5,7 +5,8 @@ use std::task::Waker;
 
 use super::{Class, Home, Ptr};
 use crate::id::Kind;
-use crate::operation::{Request, Returned};
+use crate::operation::perform::Fd;
+use crate::operation::{Attempted, Request, Returned};
 use crate::queue::Line;
 
 /// Asks a body for its line.
@@ -27,6 +28,10 @@ pub(crate) struct VTable {
     pub(crate) run: unsafe fn(Ptr, &Home),
     /// Moves the body out, frees the cell, drops the body.
     pub(crate) discard: unsafe fn(Ptr, &Home),
+    /// Whether its end asks nothing of anybody: it has no line, keeps no direction, reads on nowhere, and has a handler to run.
+    pub(crate) plain: bool,
+    /// Attempts the operation: what `request` and `advance` are the halves of.
+    pub(crate) attempt: unsafe fn(Ptr, &Fd) -> Attempted,
     /// What the operation wants from the backend now.
     pub(crate) request: unsafe fn(Ptr) -> Request,
     /// Takes in `n`; true if the operation wants more.
@@ -51,6 +56,8 @@ pub(super) static FREE: VTable = VTable {
     counted: false,
     run: |_, _| {},
     discard: |_, _| {},
+    plain: false,
+    attempt: |_, _| Attempted::failed(0),
     request: |_| Request::None,
     advance: |_, _| false,
     surplus: None,

@@ -72,4 +72,8 @@ impl Dispatcher for LeaderFollowers {
     fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
+
+    fn finishes_in_turn(&self) -> bool {
+        true
+    }
 }

@@ -65,6 +65,10 @@ impl Dispatcher for SingleThreaded {
     fn is_empty(&self) -> bool {
         self.outside.is_empty()
     }
+
+    fn finishes_in_turn(&self) -> bool {
+        true
+    }
 }
 
 impl SingleThreaded {

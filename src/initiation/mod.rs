@@ -273,24 +273,37 @@ impl<O: Operation> Initiation<O> {
         self,
         make: impl FnOnce(&Home, ObjectId, u64, O) -> Ptr,
     ) -> (OperationKey, ObjectId) {
-        match self {
-            Self {
-                op,
-                target: Target::Object(handle),
-                key,
-                limit: None,
-                tokens,
-                binding: Unbound,
-            } if tokens.is_empty() => {
-                std::mem::forget(tokens); // it has nothing
-                let (inner, object) = (handle.inner(), handle.id());
-                let cell = make(&inner.home, object, key, op);
-                let name = OperationKey::of(cell, &inner.home);
-                inner.submit(cell, handle.entry());
-                (name, object)
-            }
-            modified => modified.begin_modified(make),
+        if self.limit.is_some() || !self.tokens.is_empty() {
+            return self.begin_modified(make);
         }
+        let Self {
+            op,
+            target,
+            key,
+            limit,
+            tokens,
+            binding,
+        } = self;
+        let handle = match target {
+            Target::Object(handle) => handle,
+            target => {
+                let initiation = Self {
+                    op,
+                    target,
+                    key,
+                    limit,
+                    tokens,
+                    binding,
+                };
+                return initiation.begin_modified(make);
+            }
+        };
+        std::mem::forget(tokens); // it has nothing
+        let (inner, object) = (handle.inner(), handle.id());
+        let cell = make(&inner.home, object, key, op);
+        let name = OperationKey::of(cell, &inner.home);
+        inner.begin(cell, handle.entry());
+        (name, object)
     }
 
     #[inline(never)]

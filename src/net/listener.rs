@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::ops::Accept;
 use crate::error::{Error, ErrorKind};
@@ -57,7 +57,7 @@ impl TcpListener {
 
     fn over(port: &CompletionPort, socket: Socket) -> Result<Self, Error> {
         let address = internet_address(socket.local_addr());
-        let handle = Handle::listen(port, socket).map_err(|error| error.at_any(address))?;
+        let handle = Handle::listen(port, socket.into()).map_err(|error| error.at_any(address))?;
         Ok(Self { handle, address })
     }
 
@@ -145,7 +145,7 @@ impl TcpListener {
     /// ```
     pub fn into_fd(self) -> Result<(OwnedFd, Accepted), (Error, Self)> {
         match self.handle.take_out() {
-            Ok((fd, stock)) => Ok((fd.into(), stock.sockets.into())),
+            Ok((fd, stock)) => Ok((fd, stock.sockets.into())),
             Err(error) => Err((error, self)),
         }
     }
@@ -194,7 +194,7 @@ pub(super) fn with_socket<R>(
     ask: impl FnOnce(&Socket) -> io::Result<R>,
 ) -> Result<R, Error> {
     handle
-        .with_fd(ask)
+        .with_fd(|fd| ask(&SockRef::from(fd)))
         .ok_or_else(|| Error::new(ErrorKind::Closed, what))?
         .map_err(|error| Error::from_io(what, &error))
 }

@@ -56,6 +56,7 @@ impl<B: BufMut> Operation for Read<B> {
     type Output = Transferred<B>;
     const KIND: Kind = Kind::Read;
 
+    #[inline]
     fn request(&mut self) -> Request {
         Request::Read {
             len: self.0.capacity(),
@@ -63,6 +64,7 @@ impl<B: BufMut> Operation for Read<B> {
         }
     }
 
+    #[inline]
     fn finish(mut self, result: Result<usize, Error>) -> Self::Output {
         if let Ok(count) = result {
             // SAFETY: the backend says that it filled the first `count` bytes, which were at most the capacity.
@@ -86,6 +88,7 @@ impl Operation for RecvWith {
     type Output = Result<PooledBuf, Error>;
     const KIND: Kind = Kind::Read;
 
+    #[inline]
     fn request(&mut self) -> Request {
         Request::ReadLate {
             len: self.0.size(),
@@ -93,6 +96,7 @@ impl Operation for RecvWith {
         }
     }
 
+    #[inline]
     fn finish(self, result: Result<usize, Error>) -> Self::Output {
         result.map(|_| self.0.into_buf())
     }
@@ -123,6 +127,7 @@ impl<B: Buf> Operation for Write<B> {
     type Output = Transferred<B>;
     const KIND: Kind = Kind::Write;
 
+    #[inline]
     fn request(&mut self) -> Request {
         Request::Write {
             ptr: self.0.ptr(),
@@ -130,6 +135,7 @@ impl<B: Buf> Operation for Write<B> {
         }
     }
 
+    #[inline]
     fn finish(self, result: Result<usize, Error>) -> Self::Output {
         (result, self.0)
     }
@@ -145,6 +151,7 @@ impl<B: BufMut> Operation for ReadExact<B> {
     type Output = Transferred<B>;
     const KIND: Kind = Kind::Read;
 
+    #[inline]
     fn request(&mut self) -> Request {
         let left = self.buf.capacity() - self.done;
         // SAFETY: `done` is at most the capacity.
@@ -152,11 +159,13 @@ impl<B: BufMut> Operation for ReadExact<B> {
         Request::Read { ptr, len: left }
     }
 
+    #[inline]
     fn advance(&mut self, n: usize) -> bool {
         self.done += n;
         n > 0 && self.done < self.buf.capacity()
     }
 
+    #[inline]
     fn finish(mut self, result: Result<usize, Error>) -> Self::Output {
         let done = self.done;
         let result = match result {
@@ -188,6 +197,7 @@ impl<B: Buf> Operation for WriteAll<B> {
     type Output = Transferred<B>;
     const KIND: Kind = Kind::Write;
 
+    #[inline]
     fn request(&mut self) -> Request {
         // SAFETY: `done` is at most the length.
         let ptr = unsafe { self.buf.ptr().add(self.done) };
@@ -195,11 +205,13 @@ impl<B: Buf> Operation for WriteAll<B> {
         Request::Write { ptr, len }
     }
 
+    #[inline]
     fn advance(&mut self, n: usize) -> bool {
         self.done += n;
         n > 0 && self.done < self.buf.len()
     }
 
+    #[inline]
     fn finish(self, result: Result<usize, Error>) -> Self::Output {
         let done = self.done;
         let result = match result {
@@ -307,8 +319,7 @@ impl Operation for Accept {
         };
         let port = self.port.upgrade();
         let port = port.ok_or_else(|| Error::new(ErrorKind::Closed, Self::KIND).at_any(address))?;
-        let stream =
-            TcpStream::over(&port, socket.into(), true).map_err(|error| error.at_any(address))?;
+        let stream = TcpStream::over(&port, socket, true).map_err(|error| error.at_any(address))?;
         // A socket of another family has none.
         let unknown = || Error::os(Self::KIND, Errno::AFNOSUPPORT.raw_os_error());
         Ok((stream, address.ok_or_else(unknown)?))

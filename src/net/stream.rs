@@ -144,7 +144,7 @@ impl TcpStream {
     pub fn connect(port: &impl AsRef<CompletionPort>, address: SocketAddr) -> Initiation<Connect> {
         Initiation::on_new(
             port.as_ref(),
-            || socket_for(address),
+            || socket_for(address).map(Fd::from),
             |handle| Connect {
                 address,
                 begun: false,
@@ -180,7 +180,7 @@ impl TcpStream {
         socket
             .set_nonblocking(true)
             .map_err(|error| Error::from_io(Kind::Register, &error))
-            .and_then(|()| Self::over(port, socket, drains))
+            .and_then(|()| Self::over(port, socket.into(), drains))
             .map_err(|error| error.at_any(peer))
     }
 
@@ -226,6 +226,7 @@ impl TcpStream {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline]
     pub fn recv_with(&self, pool: &BufferPool) -> Initiation<RecvWith> {
         Initiation::on_object(&self.0, RecvWith(LateBuf::of(pool)))
     }
@@ -366,7 +367,7 @@ impl TcpStream {
     /// ```
     pub fn into_fd(self) -> Result<(OwnedFd, Vec<u8>), (Error, Self)> {
         match self.0.take_out() {
-            Ok((fd, stock)) => Ok((fd.into(), stock.bytes.into())),
+            Ok((fd, stock)) => Ok((fd, stock.bytes.into())),
             Err(error) => Err((error, self)),
         }
     }
@@ -414,6 +415,7 @@ impl ReadHalf {
     }
 
     /// As [`TcpStream::recv_with`].
+    #[inline]
     pub fn recv_with(&self, pool: &BufferPool) -> Initiation<RecvWith> {
         self.0.recv_with(pool)
     }

@@ -7,7 +7,10 @@
 #![allow(unsafe_code)] // erased cells
 
 mod key;
+#[cfg_attr(proactor_loom, path = "scripted.rs")]
+pub(crate) mod perform;
 mod request;
+mod result;
 
 use std::alloc::Layout;
 use std::cell::Cell;
@@ -15,15 +18,15 @@ use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::task::Waker;
 
-use crate::cell::{self, Class, Header, Home, Ptr, VTable, header, phase};
-use crate::completion::Completion;
-use crate::error::{Error, ErrorKind};
+use crate::cell::{self, Class, Header, Home, Ptr, VTable, phase};
+use crate::error::Error;
 use crate::id::{Kind, ObjectId};
 use crate::local::Local;
 use crate::queue::Line;
 use crate::sync::mutant;
 pub use key::OperationKey;
 pub use request::{Call, Parts, Request, Returned};
+pub(crate) use result::{Admitted, admit, cancelled, code, complete, complete_or_cancel, decode};
 
 /// Keeps [`Operation`] to this crate: a request's addresses are believed.
 pub(crate) mod sealed {
@@ -70,39 +73,6 @@ pub trait Operation: sealed::Sealed + Send + 'static {
     }
 }
 
-/// The raw results that are not the kernel's: beyond any `errno`.
-pub(crate) mod code {
-    pub(crate) const CANCELLED: i64 = -(1 << 20);
-    pub(crate) const TIMED_OUT: i64 = CANCELLED - 1;
-    pub(crate) const CLOSED: i64 = CANCELLED - 2;
-    pub(crate) const EOF: i64 = CANCELLED - 3;
-    pub(crate) const WRITE_ZERO: i64 = CANCELLED - 4;
-    pub(crate) const WOULD_DEADLOCK: i64 = CANCELLED - 5;
-}
-
-/// A raw result as the library's.
-#[inline]
-pub(crate) fn decode(raw: i64, kind: Kind) -> Result<usize, Error> {
-    match usize::try_from(raw) {
-        Ok(count) => Ok(count),
-        Err(_) => Err(failure(raw, kind)),
-    }
-}
-
-#[cold]
-fn failure(raw: i64, kind: Kind) -> Error {
-    let what = match raw {
-        code::CANCELLED => ErrorKind::Cancelled,
-        code::TIMED_OUT => ErrorKind::TimedOut,
-        code::CLOSED => ErrorKind::Closed,
-        code::EOF => ErrorKind::UnexpectedEof,
-        code::WRITE_ZERO => ErrorKind::WriteZero,
-        code::WOULD_DEADLOCK => ErrorKind::WouldDeadlock,
-        raw => return Error::os(kind, i32::try_from(-raw).unwrap_or(0)),
-    };
-    Error::new(what, kind)
-}
-
 /// The second part of every operation's cell.
 #[repr(C)]
 #[derive(Debug)]
@@ -115,6 +85,8 @@ pub(crate) struct Part {
     limit_generation: Cell<u32>,
     /// The direction's tick when the attempt was begun; the backend's.
     pub(crate) tick: Cell<u32>,
+    /// Where the backend keeps the object; the backend's.
+    pub(crate) entry: Cell<*const ()>,
 }
 
 impl Part {
@@ -205,6 +177,7 @@ pub(crate) trait Handler<T>: Send + 'static {
 }
 
 impl<T, F: FnOnce(T) + Send + 'static> Handler<T> for F {
+    #[inline(always)]
     fn call(self, output: T) {
         self(output);
     }
@@ -230,9 +203,11 @@ where
     fn line(&mut self) -> Option<NonNull<Line>> {
         self.handler.line()
     }
+    #[inline(always)]
     fn run(self, result: Result<usize, Error>) {
         self.handler.call(self.op.finish(result));
     }
+    #[cold]
     fn discard(self, result: Result<usize, Error>) {
         if KEEP && !mutant("dropped-output-is-lost") {
             self.run(result);
@@ -334,6 +309,7 @@ fn write<S: Body>(home: &Home, object: ObjectId, key: u64, body: S, counted: boo
         limit: Cell::new(None),
         limit_generation: Cell::new(0),
         tick: Cell::new(0),
+        entry: Cell::new(std::ptr::null()),
     };
     // SAFETY: the class has room for an `OpCell<S>`, and nobody else has the cell.
     unsafe { cell::place::<Part>(cell, offset_of!(Prefix, part)).write(part) };
@@ -376,6 +352,8 @@ const fn table<S: Body>(counted: bool) -> VTable {
         counted,
         run: run::<S>,
         discard: discard::<S>,
+        plain: !(S::WAKES || S::HOLDS || S::AT_ONCE || S::LINED || S::Op::READS_ON),
+        attempt: attempt::<S>,
         request: request::<S>,
         advance: advance::<S>,
         surplus: if S::Op::READS_ON {
@@ -404,6 +382,77 @@ unsafe fn body<'a, S: Body>(cell: Ptr) -> &'a mut S {
 unsafe fn request<S: Body>(cell: Ptr) -> Request {
     // SAFETY: the caller's promise.
     unsafe { body::<S>(cell) }.op().request()
+}
+
+/// How many bytes a read asks for; none where a short count says nothing.
+#[inline(always)]
+pub(crate) fn wanted(request: &Request) -> Option<usize> {
+    match request {
+        Request::Read { len, .. } | Request::ReadLate { len, .. } => Some(*len),
+        #[cfg(proactor_loom)]
+        Request::Script {
+            len, write: false, ..
+        } => Some(*len),
+        _ => None,
+    }
+}
+
+/// What an attempt came to. Fits in two registers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempted {
+    /// The number, or the negated `errno`.
+    pub(crate) raw: i64,
+    /// Bits: see `MORE` and `SHORT`.
+    pub(crate) how: u8,
+}
+
+impl Attempted {
+    /// The operation wants more before it is finished.
+    pub(crate) const MORE: u8 = 1;
+    /// It got less than it had room for.
+    pub(crate) const SHORT: u8 = 2;
+
+    #[inline(always)]
+    pub(crate) fn failed(raw: i64) -> Self {
+        Self { raw, how: 0 }
+    }
+
+    /// The operation took in `count` bytes, and now says whether it wants `more`.
+    #[inline(always)]
+    pub(crate) fn moved(count: usize, more: bool, wanted: Option<usize>) -> Self {
+        let short = wanted.is_some_and(|wanted| 0 < count && count < wanted);
+        Self {
+            raw: count as i64,
+            how: (u8::from(more) * Self::MORE) | (u8::from(short) * Self::SHORT),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn more(self) -> bool {
+        self.how & Self::MORE != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn short(self) -> bool {
+        self.how & Self::SHORT != 0
+    }
+}
+
+/// `request`, what it asks for, and `advance`, compiled as one.
+///
+/// # Safety
+///
+/// As `request`, and the descriptor is the operation's to use.
+unsafe fn attempt<S: Body>(cell: Ptr, fd: &perform::Fd) -> Attempted {
+    // SAFETY: the caller's promise.
+    let op = unsafe { body::<S>(cell) }.op();
+    let request = op.request();
+    let wanted = wanted(&request);
+    let raw = perform::perform(fd, request);
+    let Ok(count) = usize::try_from(raw) else {
+        return Attempted::failed(raw);
+    };
+    Attempted::moved(count, op.advance(count), wanted)
 }
 
 /// # Safety
@@ -465,96 +514,9 @@ unsafe fn run<S: Body>(cell: Ptr, home: &Home) {
 /// # Safety
 ///
 /// As `take`.
+#[cold]
 unsafe fn discard<S: Body>(cell: Ptr, home: &Home) {
     // SAFETY: handed on to the caller.
     let (body, result) = unsafe { take::<S>(cell, home) };
     body.discard(result);
-}
-
-/// Fixes an operation's result, after which it is a completion.
-///
-/// # Safety
-///
-/// `cell` holds an operation whose result is open, and is the caller's.
-#[inline]
-pub(crate) unsafe fn complete(cell: Ptr, raw: i64) -> Completion {
-    // SAFETY: the caller's promise.
-    unsafe { part(cell) }.set_raw(raw);
-    header(cell).fix();
-    // SAFETY: the caller's promise.
-    unsafe { Completion::from_ptr(cell) }
-}
-
-/// Whether what has finished may run.
-pub(crate) enum Admitted {
-    /// It is bound to nothing.
-    Unbound(Completion),
-    /// It has passed its line.
-    Served(Completion),
-    /// It stands in its line, which lets it in later.
-    Waits,
-}
-
-impl Admitted {
-    /// It, if it may run.
-    pub(crate) fn done(self) -> Option<Completion> {
-        match self {
-            Self::Unbound(done) | Self::Served(done) => Some(done),
-            Self::Waits => None,
-        }
-    }
-}
-
-/// Has a finished operation join the line that it is bound to, if it is: before its direction is let go, so that the next of that
-/// direction joins behind it. What has joined already may run.
-#[inline]
-pub(crate) fn admit(done: Completion) -> Admitted {
-    let cell = done.ptr();
-    let Some(line) = header(cell).vtable().line else {
-        return Admitted::Unbound(done);
-    };
-    // SAFETY: `done` owns the cell, and its table is its body's.
-    match unsafe { line(cell) } {
-        None => Admitted::Unbound(done),
-        Some(line) => {
-            // SAFETY: the body keeps the line until it has run, which is after it has joined; all of a line may change under a
-            // reference, and `join` touches nothing of it after that.
-            match unsafe { line.as_ref() }.join(done) {
-                Some(done) => Admitted::Served(done),
-                None => Admitted::Waits,
-            }
-        }
-    }
-}
-
-/// Fixes an operation's result as what was asked of it, or else as `raw`: a request that was accepted counts.
-///
-/// # Safety
-///
-/// As [`complete`].
-pub(crate) unsafe fn complete_or_cancel(cell: Ptr, raw: i64) -> Completion {
-    let asked = header(cell).fix();
-    let asked = cancelled(asked).filter(|_| !mutant("expiry-ignores-requests"));
-    // SAFETY: the caller's promise.
-    unsafe { part(cell) }.set_raw(asked.unwrap_or(raw));
-    // SAFETY: the caller's promise.
-    unsafe { Completion::from_ptr(cell) }
-}
-
-/// The result that a request to cancel, seen as `phase`, leads to.
-#[inline]
-pub(crate) fn cancelled(phase: u64) -> Option<i64> {
-    if phase == phase::PENDING {
-        return None;
-    }
-    asked(phase)
-}
-
-#[cold]
-fn asked(phase: u64) -> Option<i64> {
-    match phase {
-        phase::CANCEL => Some(code::CANCELLED),
-        phase::TIMEOUT => Some(code::TIMED_OUT),
-        _ => None,
-    }
 }

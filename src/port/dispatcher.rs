@@ -66,6 +66,12 @@ pub trait Dispatcher: Send + Sync + fmt::Debug + 'static {
     /// Whether nothing is waiting in places that more than one worker takes from. Called by any thread, at each turn to
     /// sleep; keep it to a few loads. May say no too often (that costs a look), never yes too early.
     fn is_empty(&self) -> bool;
+
+    /// Whether [`dispatch`](Self::dispatch) runs all in turn that comes as [`Origin::Finished`], and does nothing besides. Asked once,
+    /// after `attach`: then the port does so itself, without a call for each.
+    fn finishes_in_turn(&self) -> bool {
+        false
+    }
 }
 
 /// Where a completion comes from.

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `mod.rs` | [`CompletionPort`] and the way of a completion: initiation, backend, strategy |
+//! | `direct.rs` | the short way of an operation that finds its direction free; attempts |
 //! | `post.rs` | posting calls, and how many may come from outside |
 //! | `affinity.rs` | calls for one worker alone |
 //! | `seat.rs` | waiting by hand: [`Seat`], [`Batch`] |
@@ -25,6 +26,7 @@ pub(crate) mod affinity;
 mod cancel;
 pub(crate) mod compose;
 pub(crate) mod deadline;
+mod direct;
 pub(crate) mod dispatcher;
 pub(crate) mod lane;
 pub(crate) mod object;
@@ -49,7 +51,7 @@ use crate::backend::readiness::Hold;
 use crate::backend::registry::{EntryRef, Fd};
 use crate::backend::{Backend, Outcome};
 use crate::cell::{Home, Owner, Ptr, phase};
-use crate::completion::{self, Completion};
+use crate::completion::Completion;
 #[cfg(not(proactor_loom))]
 use crate::error::BuildError;
 use crate::error::Error;
@@ -116,6 +118,8 @@ pub(crate) struct Inner {
     discards: AtomicUsize,
     /// Whether nobody works here but those who take completions by hand.
     by_hand: bool,
+    /// What the strategy said of itself.
+    finishes_in_turn: bool,
 }
 
 /// Why nobody may run a port's handlers.
@@ -153,6 +157,7 @@ impl Inner {
             closed: AtomicBool::new(false),
             discards: AtomicUsize::new(0),
             by_hand,
+            finishes_in_turn: dispatcher.finishes_in_turn(),
             home,
             backend,
             dispatcher,
@@ -419,41 +424,6 @@ pub(crate) enum Route {
     Outside,
     Posted,
     Finished,
-}
-
-impl completion::Attempt for Inner {
-    fn attempt(&self, cell: Ptr) -> Option<Completion> {
-        let Outcome { done, hold } = self.backend.attempt(cell);
-        if mutant("next-before-joined") {
-            self.next(hold);
-            return done.and_then(|done| operation::admit(done).done());
-        }
-        let done = done.and_then(|done| {
-            self.lift_limit(&done);
-            operation::admit(done).done()
-        });
-        self.next(hold);
-        done
-    }
-
-    fn settled(&self) {
-        self.tell_all();
-    }
-
-    fn pause(&self, local: &Local) -> bool {
-        self.share(local);
-        let permitted = self.permits.give_back_of(local);
-        if permitted && !mutant("section-tells-nobody") {
-            self.wake_for_rest();
-        }
-        permitted
-    }
-
-    fn resume(&self, local: &Local) {
-        if !mutant("section-takes-none") {
-            self.permits.take_for(local);
-        }
-    }
 }
 
 impl Drop for Inner {

@@ -15,7 +15,7 @@ use crate::backend::Backend;
 use crate::cell::{self, Class, Header, Home, Ptr, VTable, header, phase};
 use crate::completion::Completion;
 use crate::id::{Kind, ObjectId};
-use crate::operation::{self, Request, cancelled, code};
+use crate::operation::{self, Attempted, Request, cancelled, code};
 use crate::queue::List;
 use crate::sync::{Mutex, elapsed, mutant};
 
@@ -67,6 +67,8 @@ static LIMIT: VTable = VTable {
     counted: false,
     run: |_, _| {},
     discard: |cell, home| home.free(cell),
+    plain: false,
+    attempt: |_, _| Attempted::failed(0),
     request: |_| Request::None,
     advance: |_, _| false,
     surplus: None,

@@ -4,11 +4,15 @@
 use std::mem;
 use std::task::Waker;
 
-use super::{Readiness, may_succeed};
+use super::Readiness;
+use crate::backend::direct::may_succeed;
 use crate::backend::registry::{Direction, EntryRef, Held, Way};
-use crate::backend::{Demux, Polled, WOULD_BLOCK};
+use crate::backend::shelf::Shelf;
+use crate::backend::{Demux, Polled};
 use crate::cell::header;
-use crate::operation::{Request, code, ends_at_once, part};
+use crate::operation::perform::{WOULD_BLOCK, perform};
+use crate::operation::{Attempted, Request, code, ends_at_once, part, wanted};
+use crate::sync::atomic::Ordering;
 use crate::sync::mutant;
 
 /// Whether a poll may make its call now. Notices that wait are no reason against it: they take nothing.
@@ -27,19 +31,17 @@ impl<D: Demux> Readiness<D> {
         if !is_its_turn(&direction, entry, way, &request) {
             return Polled::Waits(!direction.queue.is_empty(), None);
         }
+        entry.stir(way);
         direction.held = Held::Polled;
         let mut tick = direction.tick;
         let (raw, drained) = loop {
             drop(direction);
             // SAFETY: the direction is held, by this poll.
-            let (raw, wanted) = unsafe { self.call(entry, way, request) };
+            let attempted = unsafe { self.call(entry, way, request) };
             direction = entry.direction(way);
-            if raw != WOULD_BLOCK {
-                let count = usize::try_from(raw);
-                break (
-                    Some(raw),
-                    count.is_ok_and(|count| self.has_drained(entry, wanted, count)),
-                );
+            if attempted.raw != WOULD_BLOCK {
+                let drained = attempted.short() && entry.short_drains.load(Ordering::Relaxed);
+                break (Some(attempted.raw), drained);
             }
             if direction.closed {
                 break (Some(code::CLOSED), false);
@@ -62,11 +64,33 @@ impl<D: Demux> Readiness<D> {
         let due = if mutant("poll-lets-nobody-on") {
             None
         } else {
-            self.let_go_of(direction, entry, way)
+            let left = entry.let_go_of(direction, way);
+            self.after(left, entry)
         };
         match raw {
             Some(raw) => Polled::Done(raw, due),
             None => Polled::Waits(false, due),
+        }
+    }
+
+    /// Has the shelf, or else the kernel, do what is requested.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the direction.
+    unsafe fn call(&self, entry: EntryRef, way: Way, request: Request) -> Attempted {
+        // What the shelf has says nothing of the socket.
+        let shelved = way == Way::Read && Shelf::has(entry);
+        let wanted = wanted(&request).filter(|_| !shelved);
+        // SAFETY: the caller's promise.
+        let raw = match unsafe { entry.fd() } {
+            Some(_) if shelved => self.shelf.serve(entry, &request),
+            Some(fd) => perform(fd, request),
+            None => code::CLOSED,
+        };
+        match usize::try_from(raw) {
+            Ok(count) => Attempted::moved(count, false, wanted),
+            Err(_) => Attempted::failed(raw),
         }
     }
 

@@ -130,6 +130,10 @@ impl Dispatcher for WorkStealing {
         self.injector.is_empty()
             && (mutant("steal-not-looked-at") || self.workers.iter().all(|own| own.old.is_empty()))
     }
+
+    fn finishes_in_turn(&self) -> bool {
+        true
+    }
 }
 
 impl fmt::Debug for WorkStealing {

@@ -8,17 +8,22 @@ use std::os::fd::IntoRawFd;
 use rustix::buffer::Buffer;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
-use socket2::MaybeUninitSlice;
+use socket2::{MaybeUninitSlice, SockRef, Socket};
 
-use super::registry::Fd;
-use crate::operation::{Parts, Request};
+use super::{Parts, Request};
+
+/// A descriptor, as an operation knows it.
+pub(crate) type Fd = std::os::fd::OwnedFd;
+
+/// The answer of [`perform`] when the operation would block.
+pub(crate) const WOULD_BLOCK: i64 = -(Errno::WOULDBLOCK.raw_os_error() as i64);
 
 /// How many parts go into one system call; what is left goes into the next.
 const PARTS: usize = 64;
 
 /// A number, or the negated `errno`. Interrupted calls are made again.
 #[inline(always)]
-pub(super) fn perform(fd: &Fd, request: Request) -> i64 {
+pub(crate) fn perform(fd: &Fd, request: Request) -> i64 {
     // SAFETY (of each): an operation's request names memory that the operation owns, and that stays while the backend has the
     // cell (`Operation` is sealed).
     let result = match request {
@@ -44,7 +49,8 @@ pub(super) fn perform(fd: &Fd, request: Request) -> i64 {
         request => unsafe { call(fd, request) },
     };
     match result {
-        Ok(count) => i64::try_from(count).unwrap_or(i64::MAX),
+        // The kernel transfers less than that at once.
+        Ok(count) => count as i64,
         Err(errno) => -i64::from(errno.raw_os_error()),
     }
 }
@@ -87,16 +93,16 @@ unsafe fn call(fd: &Fd, request: Request) -> Result<usize, Errno> {
         }
         Request::Accept { peer } => {
             // SAFETY: the caller's promise.
-            accept(fd, unsafe { &mut *peer })
+            accept(&SockRef::from(fd), unsafe { &mut *peer })
         }
         Request::Connect { address, begun } => {
             // SAFETY: the caller's promise.
             let begun = unsafe { &mut *begun };
             // SAFETY: the caller's promise.
             let address = unsafe { *address };
-            connect(fd, address.into(), begun)
+            connect(&SockRef::from(fd), address.into(), begun)
         }
-        Request::Shutdown(how) => match fd.shutdown(how) {
+        Request::Shutdown(how) => match SockRef::from(fd).shutdown(how) {
             Ok(()) => Ok(0),
             Err(error) => Err(errno(&error)),
         },
@@ -132,6 +138,7 @@ unsafe fn read_vectored(fd: &Fd, parts: &mut dyn Parts) -> Result<usize, Errno> 
     if count == 0 {
         return Ok(0);
     }
+    let fd = SockRef::from(fd);
     retry(|| match fd.recv_vectored(&mut slices[..count]) {
         Ok((count, _)) => Ok(count),
         Err(error) => Err(errno(&error)),
@@ -154,13 +161,14 @@ unsafe fn write_vectored(fd: &Fd, parts: &mut dyn Parts) -> Result<usize, Errno>
     if count == 0 {
         return Ok(0);
     }
+    let fd = SockRef::from(fd);
     retry(|| {
         fd.send_vectored(&slices[..count])
             .map_err(|error| errno(&error))
     })
 }
 
-fn accept(fd: &Fd, peer: &mut Option<std::net::SocketAddr>) -> Result<usize, Errno> {
+fn accept(fd: &Socket, peer: &mut Option<std::net::SocketAddr>) -> Result<usize, Errno> {
     retry(|| {
         let (socket, address) = fd.accept().map_err(|error| errno(&error))?;
         socket
@@ -171,7 +179,7 @@ fn accept(fd: &Fd, peer: &mut Option<std::net::SocketAddr>) -> Result<usize, Err
     })
 }
 
-fn connect(fd: &Fd, address: socket2::SockAddr, begun: &mut bool) -> Result<usize, Errno> {
+fn connect(fd: &Socket, address: socket2::SockAddr, begun: &mut bool) -> Result<usize, Errno> {
     if !std::mem::replace(begun, true) {
         return match fd.connect(&address) {
             Ok(()) => Ok(0),

@@ -1,0 +1,146 @@
+//! Attempts: as an operation is begun, and when it is due; the short way, and with the backend (`backend/direct.rs` says what is
+//! short about it).
+#![allow(unsafe_code)] // cells are attempted and finished by whoever owns them
+
+use super::{Inner, Route};
+use crate::backend::Outcome;
+use crate::backend::direct::{self, Begun, LetGo};
+use crate::backend::registry::{EntryRef, Way};
+use crate::cell::{Ptr, header};
+use crate::completion::{self, Completion};
+use crate::local::Local;
+use crate::operation::{self, Attempted};
+use crate::sync::mutant;
+
+impl Inner {
+    /// As `submit`, of an operation that nobody can have asked to end: the short way, if its direction is free.
+    pub(crate) fn begin(&self, cell: Ptr, entry: EntryRef) {
+        let table = header(cell).vtable();
+        let way = direct::way(table);
+        // SAFETY: the caller's cell, of an operation on that entry.
+        match table.plain.then(|| unsafe { entry.begin(cell, way) }) {
+            None | Some(Begun::Undecided) => self.submit(cell, entry),
+            Some(Begun::Waits) => {}
+            // SAFETY: it was taken up.
+            Some(Begun::TakenUp) => match unsafe { entry.attempt(cell, way, table) } {
+                Ok((raw, drained)) => {
+                    // SAFETY: as above.
+                    let tick = drained.then(|| unsafe { direct::tick_of(cell) });
+                    // SAFETY: its result is open, and it is current, which is the caller's.
+                    self.hand_finished(unsafe { operation::complete(cell, raw) });
+                    self.let_go_of(entry, way, tick);
+                }
+                Err(attempted) => self.carry_on(cell, entry, attempted),
+            },
+        }
+    }
+
+    #[cold]
+    fn carry_on(&self, cell: Ptr, entry: EntryRef, attempted: Option<Attempted>) {
+        let Outcome { done, hold } = self.backend.carry_on(cell, entry, attempted);
+        if let Some(done) = done {
+            self.complete(done, hold);
+        }
+    }
+
+    /// Lets a direction go, and sends the operation that is due then.
+    #[inline]
+    fn let_go_of(&self, entry: EntryRef, way: Way, drained: Option<u32>) {
+        match entry.let_go(way, drained) {
+            LetGo::Free => {}
+            LetGo::Due(due) => self.hand(due, Route::Posted),
+            LetGo::Closed => self.backend.give_up(entry),
+        }
+    }
+
+    /// Gives a plain operation that was finished as it was begun to the strategy, or does with it what the strategy always does.
+    #[inline]
+    fn hand_finished(&self, done: Completion) {
+        let done = Local::with(&self.home, |local| match local {
+            Some(local) if self.finishes_in_turn => {
+                local.turn.push_back(done);
+                None
+            }
+            _ => Some(done),
+        });
+        if let Some(done) = done {
+            self.hand(done, Route::Finished);
+        }
+    }
+
+    /// Attempts an operation that is due the short way; or says what became of the attempt.
+    #[inline]
+    fn attempt_directly(
+        &self,
+        cell: Ptr,
+        entry: EntryRef,
+    ) -> Result<Completion, Option<Attempted>> {
+        let table = header(cell).vtable();
+        let way = direct::way(table);
+        // SAFETY: what is due is current.
+        let (raw, drained) = unsafe { entry.attempt(cell, way, table) }?;
+        // SAFETY: as above.
+        let tick = drained.then(|| unsafe { direct::tick_of(cell) });
+        // SAFETY: as above; its result is open.
+        let done = unsafe { operation::complete(cell, raw) };
+        self.lift_limit(&done);
+        self.let_go_of(entry, way, tick);
+        Ok(done)
+    }
+
+    fn attempt_fully(
+        &self,
+        cell: Ptr,
+        entry: Option<EntryRef>,
+        attempted: Option<Attempted>,
+    ) -> Option<Completion> {
+        let Outcome { done, hold } = match entry {
+            Some(entry) => self.backend.carry_on(cell, entry, attempted),
+            None => self.backend.attempt(cell),
+        };
+        if mutant("next-before-joined") {
+            self.next(hold);
+            return done.and_then(|done| operation::admit(done).done());
+        }
+        let done = done.and_then(|done| {
+            self.lift_limit(&done);
+            operation::admit(done).done()
+        });
+        self.next(hold);
+        done
+    }
+}
+
+impl completion::Attempt for Inner {
+    fn attempt(&self, cell: Ptr) -> Option<Completion> {
+        // SAFETY: what is due was submitted, and is the caller's.
+        let entry = unsafe { EntryRef::of(cell) }.filter(|_| direct::is_plain(cell));
+        let attempted = match entry {
+            Some(entry) => match self.attempt_directly(cell, entry) {
+                Ok(done) => return Some(done),
+                Err(attempted) => attempted,
+            },
+            None => None,
+        };
+        self.attempt_fully(cell, entry, attempted)
+    }
+
+    fn settled(&self) {
+        self.tell_all();
+    }
+
+    fn pause(&self, local: &Local) -> bool {
+        self.share(local);
+        let permitted = self.permits.give_back_of(local);
+        if permitted && !mutant("section-tells-nobody") {
+            self.wake_for_rest();
+        }
+        permitted
+    }
+
+    fn resume(&self, local: &Local) {
+        if !mutant("section-takes-none") {
+            self.permits.take_for(local);
+        }
+    }
+}
