@@ -35,17 +35,26 @@ impl Crate {
     }
 
     /// One with a library, which depends on ours and on nothing else.
+    pub(crate) fn with_library(name: &str, library: &str) -> Self {
+        Self::with_dependencies(name, library, &[])
+    }
+
+    /// One with a library, which depends on ours, and on others that the workspace has, in the versions that it has.
     ///
     /// Its name tells its text: to cargo, crates of one name are one crate wherever they stand, and of two that are built at the
     /// same time it would take the one's result for the other's.
-    pub(crate) fn with_library(name: &str, library: &str) -> Self {
+    pub(crate) fn with_dependencies(name: &str, library: &str, others: &[&str]) -> Self {
         let new = Self::new(name);
         let here = root().display();
         let mut text = DefaultHasher::new();
         library.hash(&mut text);
         let text = text.finish();
+        let others: String = others
+            .iter()
+            .map(|other| format!("{other} = '*'\n"))
+            .collect();
         let manifest = format!(
-            "[package]\nname = \"{name}-{text:x}\"\nedition = \"2024\"\n[dependencies]\nproactor = {{ path = '{here}' }}\n"
+            "[package]\nname = \"{name}-{text:x}\"\nedition = \"2024\"\n[dependencies]\nproactor = {{ path = '{here}' }}\n{others}"
         );
         new.write("Cargo.toml", &manifest);
         new.write("src/lib.rs", library);

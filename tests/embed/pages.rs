@@ -5,6 +5,9 @@ use std::path::Path;
 
 use super::outside::{Crate, root};
 
+/// The pages for those who come from elsewhere.
+const NEWCOMERS: [&str; 3] = ["from-asio.md", "from-iocp.md", "from-tokio.md"];
+
 fn page(name: &str) -> String {
     fs::read_to_string(root().join("docs").join(name)).expect("the page")
 }
@@ -62,12 +65,12 @@ fn the_strategy_of_its_page_builds_and_runs_outside_of_the_workspace() {
 #[test]
 fn the_rust_on_the_pages_for_newcomers_compiles() {
     let mut library = "#![allow(dead_code)]\n".to_owned();
-    for name in ["from-asio.md", "from-iocp.md"] {
+    for name in NEWCOMERS {
         let page = page(name);
         let blocks = blocks(&page);
         let odd = blocks
             .iter()
-            .find(|(info, ..)| !["rust", "cpp"].contains(info));
+            .find(|(info, ..)| !["rust", "cpp", "rust,tokio"].contains(info));
         assert!(odd.is_none(), "{name}: a block that nobody checks: {odd:?}");
         let rust: Vec<_> = blocks.iter().filter(|(info, ..)| *info == "rust").collect();
         assert!(rust.len() >= 3, "{name}: {} blocks", rust.len());
@@ -76,7 +79,8 @@ fn the_rust_on_the_pages_for_newcomers_compiles() {
             library += &format!("mod {module}_line_{line} {{\n{text}}}\n");
         }
     }
-    Crate::with_library("newcomers", &library).cargo("build");
+    let others = ["async-channel", "futures-lite"];
+    Crate::with_dependencies("newcomers", &library, &others).cargo("build");
 }
 
 /// The functions that are called in the last column of a page's tables.
@@ -115,7 +119,7 @@ fn the_functions_that_the_tables_for_newcomers_name_exist() {
     }
     let mut text = String::new();
     sources(&root().join("src"), &mut text);
-    for name in ["from-asio.md", "from-iocp.md"] {
+    for name in NEWCOMERS {
         let page = page(name);
         let called = called(&page);
         assert!(called.len() > 20, "{name}: {called:?}");
