@@ -160,7 +160,7 @@ fn an_end_without_a_goodbye_ends_the_connection_and_nothing_else() {
 #[test]
 fn a_handshake_that_nobody_ends_is_ended_in_time_and_keeps_nobody_waiting() {
     everywhere(|arguments| {
-        let tls = Tls::start(&[arguments, &["--patience-ms", "300"]].concat());
+        let tls = Tls::start(&[arguments, &["--patience-ms", "1000"]].concat());
         let before = memory::descriptors(tls.server.pid());
         let words = tls.first_words();
         let begin = Instant::now();
@@ -174,7 +174,7 @@ fn a_handshake_that_nobody_ends_is_ended_in_time_and_keeps_nobody_waiting() {
         for stream in &mut idle {
             is_hung_up_on(stream);
         }
-        assert!(begin.elapsed() >= Duration::from_millis(300));
+        assert!(begin.elapsed() >= Duration::from_secs(1));
         echo(&mut client, b"who shook hands may stay");
         assert!(end(client).expect("a goodbye").is_empty());
         memory::comes_back_to(tls.server.pid(), before);
@@ -198,7 +198,7 @@ fn a_thousand_aborted_handshakes_leave_no_descriptor_and_no_memory() {
                 // It may hang up before all was sent.
                 let _ = stream.write_all(parts[number % parts.len()]);
                 drop(stream);
-                if number % 100 == 99 {
+                if number % 25 == 24 {
                     memory::comes_back_to(pid, before); // so that no peak hides what each one leaves
                 }
             }

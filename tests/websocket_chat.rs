@@ -231,7 +231,7 @@ fn a_request_may_come_in_any_pieces_and_with_the_name_behind_it() {
 #[test]
 fn who_dies_or_says_nothing_any_more_has_left() {
     everywhere(|arguments| {
-        let server = Server::start("websocket_chat", &with(arguments, &["--ping-ms", "150"]));
+        let server = Server::start("websocket_chat", &with(arguments, &["--ping-ms", "500"]));
         let before = memory::descriptors(server.pid());
         let mut anna = Client::enter(&server, "Anna", &["Anna"]);
         let dead = Client::enter(&server, "Dead", &["Anna", "Dead"]);
@@ -243,7 +243,7 @@ fn who_dies_or_says_nothing_any_more_has_left() {
         let mute = Client::enter(&server, "Mute", &["Anna", "Mute"]);
         anna.hears_joined("Mute");
         anna.hears_left("Mute");
-        assert!(begin.elapsed() >= Duration::from_millis(300));
+        assert!(begin.elapsed() >= Duration::from_secs(1));
         memory::comes_back_to(server.pid(), before + 1);
         anna.say("still here");
         anna.hears_said("Anna", "still here");
@@ -255,7 +255,7 @@ fn who_dies_or_says_nothing_any_more_has_left() {
 #[test]
 fn who_never_reads_is_shown_out_and_costs_the_others_neither_time_nor_memory() {
     everywhere(|arguments| {
-        let options = ["--pace-ms", "0", "--queue", "16", "--patience-ms", "300"];
+        let options = ["--pace-ms", "0", "--queue", "16", "--patience-ms", "1000"];
         let server = Server::start("websocket_chat", &with(arguments, &options));
         let mut anna = Client::enter(&server, "Anna", &["Anna"]);
         let _deaf = Client::enter(&server, "Deaf", &["Anna", "Deaf"]);
@@ -288,7 +288,7 @@ fn who_never_reads_is_shown_out_and_costs_the_others_neither_time_nor_memory() {
 
 #[test]
 fn who_is_shown_out_and_reads_on_hears_what_waited_and_why() {
-    let options = ["--pace-ms", "0", "--queue", "16"];
+    let options = ["--pace-ms", "0", "--queue", "16", "--patience-ms", "20000"];
     let server = Server::start("websocket_chat", &options);
     let mut anna = Client::enter(&server, "Anna", &["Anna"]);
     let mut slow = Client::enter(&server, "Slow", &["Anna", "Slow"]);
@@ -364,21 +364,22 @@ fn a_message_that_is_too_long_or_broken_ends_its_connection_alone() {
 #[test]
 fn a_handshake_that_never_ends_is_ended_and_a_thousand_leave_nothing() {
     everywhere(|arguments| {
-        let patience = ["--patience-ms", "400"];
+        let patience = ["--patience-ms", "1000"];
         let server = Server::start("websocket_chat", &with(arguments, &patience));
         let pid = server.pid();
         let before = memory::descriptors(pid);
         let upgrade = format!("{UPGRADE}\r\n");
         let parts = ["", "GET /cha", UPGRADE, &upgrade];
         let mut resident = 0;
-        for round in 0..6 {
-            for number in 0..200 {
-                let mut stream = server.connect();
-                let part = parts[number % parts.len()];
-                stream.write_all(part.as_bytes()).expect("to send");
+        for number in 0..1200 {
+            let mut stream = server.connect();
+            let part = parts[number % parts.len()];
+            stream.write_all(part.as_bytes()).expect("to send");
+            drop(stream);
+            if number % 25 == 24 {
+                memory::comes_back_to(pid, before); // so that no peak hides what each one leaves
             }
-            memory::comes_back_to(pid, before);
-            if round == 0 {
+            if number == 199 {
                 resident = memory::resident_kb(pid);
             }
         }
@@ -396,7 +397,7 @@ fn a_handshake_that_never_ends_is_ended_and_a_thousand_leave_nothing() {
         for stream in &mut idle {
             stream.read_to_end(&mut Vec::new()).expect("the end");
         }
-        assert!(begin.elapsed() >= Duration::from_millis(400));
+        assert!(begin.elapsed() >= Duration::from_secs(1));
         anna.say("who has a name may stay");
         anna.hears_said("Anna", "who has a name may stay");
         server.end();

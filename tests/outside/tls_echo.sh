@@ -93,13 +93,13 @@ abort() {
         exec 9<>"/dev/tcp/127.0.0.1/$PORT"
         printf '%b' "${words[number % ${#words[@]}]}" >&9
         exec 9>&-
-        # At most a hundred at once: what a peak takes stays with the allocator, and would hide what each one leaves.
-        ((number % 100 < 99)) || comes_back_to "$BEFORE"
+        # At most fifty at once: what a peak takes stays with the allocator, and would hide what each one leaves.
+        ((number % 50 < 49)) || comes_back_to "$BEFORE"
     done
 }
 
 aborted_handshakes_leave_nothing() {
-    starts --patience-ms 1000
+    starts --patience-ms 2000
     local memory round number
     learn_hello
     BEFORE=$(descriptors)
@@ -108,7 +108,7 @@ aborted_handshakes_leave_nothing() {
         echoes "round $round"
         ((round > 0)) || memory=$(resident_kb)
     done
-    at_most "KiB after 2,000 more aborted handshakes" $((memory + 1024)) "$(resident_kb)"
+    at_most "KiB after 2,000 more aborted handshakes" $((memory + 1536)) "$(resident_kb)"
     for ((number = 0; number < 20; number++)); do # by openssl, which finds that it cannot trust
         client "$SOON" </dev/null >/dev/null 2>&1 && fail "openssl trusts whom it does not know"
     done
@@ -118,7 +118,7 @@ aborted_handshakes_leave_nothing() {
 
 # 200 that send half a word and stay: others are served meanwhile, and when their time is over they are hung up on.
 idle_handshakes_end() {
-    starts --patience-ms 1500
+    starts --patience-ms 2000
     local number before
     learn_hello
     before=$(descriptors)

@@ -133,8 +133,8 @@ die() {
         exec 9<>"/dev/tcp/127.0.0.1/$PORT"
         printf '%b' "${parts[number % ${#parts[@]}]}" >&9
         exec 9>&-
-        # At most a hundred at once: what a peak takes stays with the allocator, and would hide what each one leaves.
-        ((number % 100 < 99)) || comes_back_to "$BEFORE"
+        # At most fifty at once: what a peak takes stays with the allocator, and would hide what each one leaves.
+        ((number % 50 < 49)) || comes_back_to "$BEFORE"
     done
 }
 
@@ -153,7 +153,7 @@ nothing_is_left_of_who_dies() {
         the_page_is_whole
         ((round > 0)) || memory=$(resident_kb)
     done
-    at_most "KiB after 2,000 more dead clients" $((memory + 1024)) "$(resident_kb)"
+    at_most "KiB after 2,000 more dead clients" $((memory + 1536)) "$(resident_kb)"
     # Those who neither go on nor go are hung up on.
     for ((number = 300; number < 500; number++)); do
         eval "exec $number<>/dev/tcp/127.0.0.1/$PORT"
