@@ -11,6 +11,11 @@
     allow(dead_code)
 )]
 
+/// The page's programs run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/futures.md")]
+mod page_of_futures {}
+
 #[cfg(not(proactor_loom))]
 pub mod adapt;
 mod backend;

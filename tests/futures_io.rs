@@ -1,9 +1,11 @@
-//! Streams as futures-io's readers and writers, under every strategy and both backends.
+//! Streams as futures-io's readers and writers, connections and ticks as futures-core's streams, under every strategy and both backends.
 #![cfg(not(proactor_loom))]
 
 mod common;
 #[path = "futures_io/polls.rs"]
 mod polls;
+#[path = "futures_io/streams.rs"]
+mod streams;
 
 use std::future::IntoFuture;
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Result, Write};

@@ -13,12 +13,12 @@ use crate::port::compose::{Completer, Composed};
 use crate::sync::Arc;
 
 /// How long the loop pauses when the system lacks descriptors or memory; twice as long each time, up to the second.
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(5);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a failed accept means for those to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
+pub(super) enum Trouble {
     /// This connection is lost, perhaps before it was ours; the next may be there.
     ThisOne,
     /// There are no descriptors, or no memory: it takes time.
@@ -27,7 +27,7 @@ enum Trouble {
     Lasting,
 }
 
-fn trouble(error: &Error) -> Trouble {
+pub(super) fn trouble(error: &Error) -> Trouble {
     let code = error
         .raw_os_error()
         .filter(|_| error.kind() == ErrorKind::Os);

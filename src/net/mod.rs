@@ -26,6 +26,7 @@
 mod accepting;
 mod connecting;
 mod copying;
+mod incoming;
 mod listener;
 mod ops;
 mod poll;
@@ -34,6 +35,7 @@ mod until;
 mod vectored;
 
 pub use copying::{Copied, Sink, Source, copy};
+pub use incoming::Incoming;
 pub use listener::TcpListener;
 pub use ops::{
     Accept, Connect, Read, ReadExact, ReadVectored, RecvWith, ShutdownOp, Write, WriteAll,

@@ -1,6 +1,7 @@
 //! Timers: one wait ([`CompletionPort::sleep`]), a rhythm ([`Interval`]), and a deadline that can be moved ([`Timer`]).
 #![allow(unsafe_code)] // a node of the wheel inside the operation
 
+mod ticks;
 mod timer;
 
 use std::fmt;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::id::Kind;
-use crate::initiation::Initiation;
+use crate::initiation::{Initiation, InitiationFuture};
 use crate::operation::{Operation, Request, sealed};
 use crate::port::CompletionPort;
 use crate::port::deadline::When;
@@ -89,12 +90,13 @@ impl CompletionPort {
             port: self.clone(),
             period,
             next: from_now(period),
+            awaited: None,
         }
     }
 }
 
 /// A rhythm that does not drift: each tick is due one period after the former was due, however late that one's handler ran.
-/// Ticks that were missed are skipped.
+/// Ticks that were missed are skipped. It is also a [`Stream`](Interval#impl-Stream-for-Interval) of when its ticks were due.
 ///
 /// ```
 /// use proactor::{time::Interval, Proactor};
@@ -116,6 +118,8 @@ pub struct Interval {
     port: CompletionPort,
     period: Duration,
     next: Instant,
+    /// The tick that the stream waits for, and when it is due.
+    awaited: Option<(Instant, InitiationFuture<Sleep>)>,
 }
 
 impl Interval {
