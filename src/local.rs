@@ -32,9 +32,15 @@ pub(crate) struct Local {
     pub(crate) picks: Cell<usize>,
     /// How many handlers are on this thread's stack.
     pub(crate) depth: Cell<usize>,
+    /// How many polls of a stream went through, and in which handler: how many were finished before it.
+    polls: Cell<(usize, usize)>,
     /// Whether it has one of the port's permits, where these are fewer than workers.
     pub(crate) permit: Cell<bool>,
 }
+
+/// How many polls of streams a handler makes before it lets others on. With a full turn of a future that wakes itself, some hundreds of
+/// system calls.
+const POLLS: usize = 32;
 
 thread_pointer!(CURRENT: Local);
 
@@ -52,6 +58,7 @@ impl Local {
             turn_left: Cell::new(0),
             picks: Cell::new(0),
             depth: Cell::new(0),
+            polls: Cell::new((0, 0)),
             permit: Cell::new(false),
         }
     }
@@ -70,6 +77,18 @@ impl Local {
             self.outer.set(outer);
         }
         f()
+    }
+
+    /// Whether the handler that this worker is in has made its share of polls, and is to let others on. It is asked at each, and
+    /// may go on when it has been told.
+    pub(crate) fn has_polled_enough(&self) -> bool {
+        let finished = self.books().have_finished();
+        let (before, polls) = self.polls.get();
+        let polls = if before == finished { polls } else { 0 };
+        let enough = polls >= POLLS;
+        self.polls
+            .set((finished, if enough { 0 } else { polls + 1 }));
+        enough
     }
 
     #[inline]

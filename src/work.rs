@@ -27,6 +27,11 @@ impl Counters {
 
     /// As `create`. Release, the other half of the Acquire in [`Ledger::is_settled`].
     #[inline]
+    /// How much this worker has finished; for itself.
+    pub(crate) fn have_finished(&self) -> usize {
+        own(&self.finished)
+    }
+
     pub(crate) fn finish(&self) {
         let mine = &self.finished;
         mine.store(own(mine).wrapping_add(1), finish_order());

@@ -304,6 +304,13 @@ fn echo(stream: TcpStream, buf: Vec<u8>) {
     });
 }
 
+/// As [`echo`], by polls of a spawned future, whose buffer is its own.
+fn echo_polled(stream: TcpStream, _buf: Vec<u8>) {
+    let port = stream.port();
+    let echo = async move { futures_lite::io::copy(&stream, &stream).await };
+    port.spawn(echo).detach();
+}
+
 /// As [`echo`], a message at a time: that many bytes, or up to a delimiter.
 fn echo_messages(stream: TcpStream, buf: Vec<u8>, lines: bool) {
     let answer = move |stream: TcpStream, count: Result<usize, Error>, buf: Vec<u8>| {
@@ -375,6 +382,7 @@ fn nothing_is_allocated(setup: Setup) {
         measure(&proactor, setup.threads, name, scenario);
     }
     strands_are_small(&proactor);
+    echo_allocates_nothing(&proactor, "polls", echo_polled);
     echo_allocates_nothing(&proactor, "reads and writes", echo);
     echo_allocates_nothing(&proactor, "messages", |stream, buf| {
         echo_messages(stream, buf, false);

@@ -11,6 +11,7 @@ use crate::backend::Polled;
 use crate::backend::registry::Way;
 use crate::error::Error;
 use crate::id::Kind;
+use crate::local::Local;
 use crate::operation::{self, Body, Operation, Request, sealed};
 use crate::sync::mutant;
 
@@ -75,6 +76,13 @@ impl Handle {
         context: &Context<'_>,
     ) -> Poll<i64> {
         let inner = self.inner();
+        let enough = Local::with(&inner.home, |local| {
+            local.is_some_and(Local::has_polled_enough)
+        });
+        if enough {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let (polled, due) = match inner.backend.poll(self.entry(), way, request) {
             Polled::Done(raw, due) => (Poll::Ready(raw), due),
             Polled::Waits(among, due) => {

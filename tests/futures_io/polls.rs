@@ -41,11 +41,12 @@ fn waker() -> (Arc<Woken>, Waker) {
     (Arc::clone(&woken), Waker::from(woken))
 }
 
-/// Polls a future until its operation is finished, and drops it with what it has.
-pub(crate) fn finish_and_drop<O: Operation>(mut future: InitiationFuture<O>) {
+/// Has a future read while there is nothing, then `send`s, waits until its operation is finished, and drops it with what it has.
+pub(crate) fn finish_and_drop<O: Operation>(mut future: InitiationFuture<O>, send: impl FnOnce()) {
     let (woken, waker) = waker();
     let polled = Pin::new(&mut future).poll(&mut Context::from_waker(&waker));
-    assert!(polled.is_pending(), "ready inside the initiating call");
+    assert!(polled.is_pending(), "there was nothing");
+    send();
     until("the future is woken", || woken.times() > 0);
 }
 
@@ -93,6 +94,27 @@ fn a_poll_that_is_pending_wakes_once_and_costs_nothing_until_then() {
         until("the notice is gone", || {
             proactor.port().outstanding() == idle
         });
+    });
+}
+
+#[test]
+fn a_future_that_could_always_read_lets_others_on() {
+    everywhere(|setup| {
+        let proactor = started(setup);
+        let (stream, peer) = pair(&proactor);
+        drop(peer); // From now on a read is ready at each poll: with nothing.
+        let (port, called) = (proactor.port().clone(), Arc::new(AtomicUsize::new(0)));
+        let reading = proactor.spawn(async move {
+            let calls = Arc::clone(&called);
+            port.post(move || {
+                calls.store(1, Ordering::Release);
+            });
+            while called.load(Ordering::Acquire) == 0 {
+                read(&stream, &mut [0]).await?;
+            }
+            Result::Ok(())
+        });
+        reading.wait().expect("it ends").expect("no error");
     });
 }
 
