@@ -120,7 +120,13 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     fn poll(&self, entry: EntryRef, way: Way, request: Request) -> Polled;
     /// Gives `waker` to the notice that waits in the direction for its turn, or its turn alone (`now`), and gives back what it had, or what it need not have. An error, with the
     /// waker, if there is none.
-    fn tell(&self, entry: EntryRef, way: Way, now: bool, waker: Waker) -> Result<Waker, Waker>;
+    fn give_waker(
+        &self,
+        entry: EntryRef,
+        way: Way,
+        now: bool,
+        waker: Waker,
+    ) -> Result<Waker, Waker>;
     /// Takes the descriptor out again, and what was given back to it, which ends the object. Only if the caller's handle is the
     /// only one, and no operation is under way or keeps a direction; notices end, in `out`.
     fn take_out(&self, entry: EntryRef, out: &List) -> TakenOut;

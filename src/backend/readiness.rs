@@ -402,8 +402,14 @@ impl<D: Demux> Backend for Readiness<D> {
         self.poll_here(entry, way, request)
     }
 
-    fn tell(&self, entry: EntryRef, way: Way, now: bool, waker: Waker) -> Result<Waker, Waker> {
-        Self::tell_notice(entry, way, now, waker)
+    fn give_waker(
+        &self,
+        entry: EntryRef,
+        way: Way,
+        now: bool,
+        waker: Waker,
+    ) -> Result<Waker, Waker> {
+        Self::give_notice(entry, way, now, waker)
     }
 
     fn take_out(&self, entry: EntryRef, out: &List) -> TakenOut {

@@ -100,7 +100,11 @@ impl Handle {
     fn await_turn(&self, way: Way, now: bool, among: bool, context: &Context<'_>) {
         let mut waker = context.waker().clone();
         if among {
-            match self.inner().backend.tell(self.entry(), way, now, waker) {
+            match self
+                .inner()
+                .backend
+                .give_waker(self.entry(), way, now, waker)
+            {
                 Ok(former) => {
                     // Another task polled before: it looks again, and is told that way that it is not the last.
                     if !former.will_wake(context.waker()) {

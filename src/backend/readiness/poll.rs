@@ -94,8 +94,8 @@ impl<D: Demux> Readiness<D> {
         }
     }
 
-    /// See [`Backend::tell`](super::super::Backend::tell).
-    pub(super) fn tell_notice(
+    /// See [`Backend::give_waker`](super::super::Backend::give_waker).
+    pub(super) fn give_notice(
         entry: EntryRef,
         way: Way,
         now: bool,
