@@ -19,7 +19,6 @@ use hyper::{Request, Response};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use parking_lot::Mutex;
-use proactor::adapt::hyper::Io;
 use proactor::net::{TcpListener, TcpStream};
 use proactor::{CompletionPort, Proactor};
 
@@ -131,7 +130,7 @@ where
             heard.store(true, Ordering::Relaxed);
             self.service.call(request)
         });
-        let serving = self.http.serve_connection(Io::new(stream), service);
+        let serving = self.http.serve_connection(stream, service);
         let mut serving = pin!(watcher.watch(serving));
         // hyper's own limit begins when it knows which version is spoken.
         let mut first = pin!(self.port.sleep(self.header_timeout).into_future());

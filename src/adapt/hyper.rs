@@ -1,6 +1,6 @@
 //! hyper 1 on a proactor: its streams, its threads and its timers under hyper's servers and clients, hyper-util and axum.
 //!
-//! - **IO:** [`Io`] around a stream.
+//! - **IO:** a [`TcpStream`] is what hyper wants as it is; [`Io`] makes it of other streams, as of TLS over one.
 //! - **[`Executor`] and [`Timer`]:** a [`CompletionPort`] is both, and a clone of it is cheap. Without a timer hyper has no time
 //!   limits, so give it one: `.http1().timer(port.clone())`, `.http2().timer(port.clone())`.
 //!
@@ -9,7 +9,7 @@
 //! ```
 //! use hyper::{body::{Bytes, Incoming}, client, server, service::service_fn, Request, Response};
 //! use http_body_util::{BodyExt, Empty, Full};
-//! use proactor::{Proactor, adapt::hyper::Io, net::{TcpListener, TcpStream}};
+//! use proactor::{Proactor, net::{TcpListener, TcpStream}};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let proactor = Proactor::builder().build()?;
 //! proactor.start()?;
@@ -18,12 +18,12 @@
 //! let port = proactor.port().clone();
 //! listener.accept().then(move |accepted| if let Ok((stream, _peer)) = accepted {
 //!     let hello = service_fn(async |_: Request<Incoming>| Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from("hello")))));
-//!     let serving = server::conn::http1::Builder::new().timer(port.clone()).serve_connection(Io::new(stream), hello);
+//!     let serving = server::conn::http1::Builder::new().timer(port.clone()).serve_connection(stream, hello);
 //!     port.spawn(serving).detach();
 //! });
 //! let reply = proactor.block_on(async {
 //!     let stream = TcpStream::connect(&proactor, address).await?;
-//!     let (mut requests, connection) = client::conn::http1::handshake(Io::new(stream)).await?;
+//!     let (mut requests, connection) = client::conn::http1::handshake(stream).await?;
 //!     proactor.spawn(connection).detach();
 //!     let reply = requests.send_request(Request::new(Empty::<Bytes>::new())).await?;
 //!     Ok::<_, Box<dyn std::error::Error>>(reply.into_body().collect().await?.to_bytes())
@@ -32,6 +32,8 @@
 //! # Ok(())
 //! # }
 //! ```
+
+#![allow(unsafe_code)] // hyper lends buffers that are uninitialised
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -43,6 +45,7 @@ use ::hyper::rt::{Executor, Read, ReadBufCursor, Sleep, Timer, Write};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::initiation::InitiationFuture;
+use crate::net::TcpStream;
 use crate::port::CompletionPort;
 use crate::port::timers::from_now;
 use crate::sync::Mutex;
@@ -51,9 +54,40 @@ use crate::time;
 /// What is read at once of a stream: hyper's own first buffer.
 const CHUNK: usize = 8192;
 
-/// A stream of futures-io as hyper wants it: a [`TcpStream`](crate::net::TcpStream), or TLS over one.
+/// A stream of futures-io as hyper wants it: TLS over a [`TcpStream`], say. That needs none: it reads into hyper's buffer itself, where
+/// this reads into one of its own, 8 KiB at most, and copies.
 ///
-/// See [the module](self).
+/// ```
+/// use hyper::{client, Request};
+/// use http_body_util::{BodyExt, Empty};
+/// use proactor::{Proactor, adapt::hyper::Io};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let proactor = Proactor::builder().build()?;
+/// // Any stream of futures-io; here, one that has its reply at once.
+/// let canned: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+/// # struct Canned(&'static [u8]);
+/// # use std::{io, pin::Pin, task::{Context, Poll}};
+/// # impl futures_io::AsyncRead for Canned {
+/// #     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+/// #         Pin::new(&mut self.0).poll_read(context, buf)
+/// #     }
+/// # }
+/// # impl futures_io::AsyncWrite for Canned {
+/// #     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> { Poll::Ready(Ok(buf.len())) }
+/// #     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> { Poll::Ready(Ok(())) }
+/// #     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> { Poll::Ready(Ok(())) }
+/// # }
+/// # let canned = Canned(canned);
+/// let body = proactor.block_on(async {
+///     let (mut requests, connection) = client::conn::http1::handshake(Io::new(canned)).await?;
+///     proactor.spawn(connection).detach();
+///     let reply = requests.send_request(Request::new(Empty::<&[u8]>::new())).await?;
+///     Ok::<_, hyper::Error>(reply.into_body().collect().await?.to_bytes())
+/// })??;
+/// assert_eq!(body, "hello");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Io<T>(T);
 
@@ -74,6 +108,21 @@ impl<T> Io<T> {
     }
 }
 
+impl Read for TcpStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        // SAFETY: it is written to only, so nothing of it becomes uninitialised.
+        let room = unsafe { buf.as_mut() };
+        let n = ready!(self.poll_filling_uninit(context, room))?;
+        // SAFETY: so many bytes are initialised now, as `poll_filling_uninit` promises.
+        unsafe { buf.advance(n) };
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<T: AsyncRead + Unpin> Read for Io<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -89,35 +138,42 @@ impl<T: AsyncRead + Unpin> Read for Io<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> Write for Io<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, buf)
-    }
+/// Writing is the same in futures-io and in hyper but for its names.
+macro_rules! writes {
+    ($([$($bounds:tt)*] $type:ty: $it:ident => $stream:expr),*) => {$(
+        impl<$($bounds)*> Write for $type {
+            fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+                let $it = &mut *self;
+                AsyncWrite::poll_write(Pin::new($stream), context, buf)
+            }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
-    }
+            fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                let $it = &mut *self;
+                AsyncWrite::poll_flush(Pin::new($stream), context)
+            }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_close(context)
-    }
+            fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                let $it = &mut *self;
+                AsyncWrite::poll_close(Pin::new($stream), context)
+            }
 
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
+            /// Several parts cost no call more.
+            fn is_write_vectored(&self) -> bool {
+                true
+            }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(context, bufs)
-    }
+            fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+                let $it = &mut *self;
+                AsyncWrite::poll_write_vectored(Pin::new($stream), context, bufs)
+            }
+        }
+    )*};
 }
+
+writes!(
+    [] TcpStream: it => it,
+    [T: AsyncWrite + Unpin] Io<T>: it => &mut it.0
+);
 
 /// As [`CompletionPort::spawn`], detached.
 impl<F: Future<Output: Send> + Send + 'static> Executor<F> for CompletionPort {

@@ -2,6 +2,8 @@
 #![allow(unsafe_code)] // what is lent becomes addresses
 
 use std::io::{self, IoSlice, IoSliceMut};
+#[cfg(feature = "hyper")]
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::ptr::NonNull;
@@ -67,6 +69,19 @@ impl TcpStream {
 
     fn poll_filling(&self, context: &Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let (ptr, len) = (buf.as_mut_ptr(), buf.len());
+        // SAFETY: `buf` is borrowed for this call.
+        unsafe { self.poll(context, Kind::Read, Request::Read { ptr, len }) }
+    }
+
+    /// As futures-io's `poll_read`, into memory that may be uninitialised. It writes there alone; as many bytes as it says, from the start,
+    /// are initialised then.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn poll_filling_uninit(
+        &self,
+        context: &Context<'_>,
+        buf: &mut [MaybeUninit<u8>],
+    ) -> Poll<io::Result<usize>> {
+        let (ptr, len) = (buf.as_mut_ptr().cast(), buf.len());
         // SAFETY: `buf` is borrowed for this call.
         unsafe { self.poll(context, Kind::Read, Request::Read { ptr, len }) }
     }

@@ -7,7 +7,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::{Method, Request, StatusCode};
-use proactor::adapt::hyper::Io;
 use proactor::{Proactor, net};
 
 /// What came back.
@@ -134,7 +133,7 @@ impl Http2 {
             let builder = builder
                 .timer(of.clone())
                 .initial_stream_window_size(1 << 20);
-            let (requests, connection) = builder.handshake(Io::new(stream)).await.expect("HTTP/2");
+            let (requests, connection) = builder.handshake(stream).await.expect("HTTP/2");
             of.spawn(async move { drop(connection.await) }).detach();
             requests
         });

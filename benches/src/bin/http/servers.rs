@@ -14,7 +14,6 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use proactor::adapt::hyper::Io;
 use proactor::net::TcpListener;
 use proactor::{Proactor, Strategy};
 use proactor_bench::cli::Outcome;
@@ -125,7 +124,7 @@ fn ours(listener: StdListener, strategy: Strategy, threads: usize) -> Outcome {
             if stream.set_nodelay(true).is_ok() {
                 let http = Arc::clone(&http);
                 let connection = async move {
-                    let connection = http.serve_connection(Io::new(stream), service_fn(hello));
+                    let connection = http.serve_connection(stream, service_fn(hello));
                     drop(connection.await);
                 };
                 port.spawn(connection).detach();
