@@ -109,6 +109,7 @@ fn serve(listener: &TcpListener, pool: BufferPool, totals: Arc<Totals>) {
 
 /// Reads what comes, and writes it back; the end of file or an error drops the connection, which closes it. While it waits it has no
 /// buffer: the pool lends one when there are bytes.
+#[inline]
 fn read(mut connection: Connection) {
     let received = connection.stream.recv_with(&connection.pool);
     received.then(move |received| match received {
@@ -121,6 +122,7 @@ fn read(mut connection: Connection) {
 }
 
 /// Writes the bytes back, gives their buffer back, and reads again.
+#[inline]
 fn write(connection: Connection, bytes: PooledBuf) {
     let sent = connection.stream.write_all(bytes);
     sent.then(move |(sent, bytes)| {

@@ -1,6 +1,6 @@
 //! Recycled memory: the cells in which posted calls and operations live, and the home that owns them.
 //!
-//! A cell is a [`Header`] and a body, in one of three sizes; a body that is larger or stricter in alignment
+//! A cell is a [`Header`] and a body, in one of four sizes; a body that is larger or stricter in alignment
 //! stands in a box of its own, which is the only allocation that a warm port makes. Cells are carved from slabs
 //! that stay with their [`Home`] until it is dropped. So a cell's header is always a header, even when the cell
 //! is free or somebody else's by now, and a key (pointer and generation) can be looked up safely by anyone who
@@ -44,8 +44,6 @@ pub(crate) struct Header {
 
 /// How far an operation is. Low byte of `state`; the generation is its upper half.
 pub(crate) mod phase {
-    /// Nobody's.
-    pub(crate) const FREE: u64 = 0;
     /// Submitted; its result is open.
     pub(crate) const PENDING: u64 = 1;
     /// Its result is open, and somebody asked to cancel it.
@@ -159,15 +157,16 @@ pub(crate) enum Class {
     Small,
     Middle,
     Large,
+    Largest,
 }
 
-pub(crate) const CLASSES: usize = 3;
+pub(crate) const CLASSES: usize = 4;
 
 /// loom's atomics are larger than the machine's.
 #[cfg(not(proactor_loom))]
-const SIZES: [usize; CLASSES] = [64, 128, 256];
+const SIZES: [usize; CLASSES] = [64, 128, 192, 256];
 #[cfg(proactor_loom)]
-const SIZES: [usize; CLASSES] = [512, 1024, 2048];
+const SIZES: [usize; CLASSES] = [512, 1024, 1536, 2048];
 
 /// Cells are aligned to a cache line, so that two never share one.
 const ALIGN: usize = 64;
@@ -176,8 +175,8 @@ const SLAB: usize = if cfg!(proactor_loom) { 4096 } else { 32 * 1024 };
 const MAGAZINE: usize = if cfg!(proactor_loom) { 1 } else { 32 };
 
 impl Class {
-    pub(crate) const LARGEST: Self = Self::Large;
-    pub(crate) const ALL: [Self; CLASSES] = [Self::Small, Self::Middle, Self::Large];
+    pub(crate) const LARGEST: Self = Self::Largest;
+    pub(crate) const ALL: [Self; CLASSES] = [Self::Small, Self::Middle, Self::Large, Self::Largest];
 
     /// The class that `layout` fits in, or none.
     pub(crate) const fn of(layout: Layout) -> Option<Self> {
@@ -297,7 +296,7 @@ impl Home {
             pressure: most.map(|most| Pressure::new(workers, most)),
             id: sync::fresh_id(),
             me: me.clone(),
-            depots: [depot(), depot(), depot()],
+            depots: [depot(), depot(), depot(), depot()],
             slabs: PlainMutex::new(Slabs(Vec::new())),
             owner: OnceLock::new(),
         });
@@ -358,21 +357,18 @@ impl Home {
     /// Takes a cell back. Its body has been moved out.
     #[inline(always)]
     pub(crate) fn free(&self, cell: Ptr) {
-        let header = header(cell);
-        header.touch();
-        self.free_as(header.vtable().class, cell);
+        self.free_as(header(cell).vtable().class, cell);
     }
 
     /// As `free`, of a cell of that class.
     #[inline(always)]
     pub(crate) fn free_as(&self, class: Class, cell: Ptr) {
+        header(cell).touch();
         let state = &header(cell).state;
         let step = u64::from(!mutant("free-keeps-generation")) << 32;
-        let generation = state.load(Ordering::Relaxed) & !u64::from(u32::MAX);
-        state.store(
-            generation.wrapping_add(step) | phase::FREE,
-            Ordering::Relaxed,
-        );
+        // The phase stays as it is: no key is of this generation.
+        let now = state.load(Ordering::Relaxed).wrapping_add(step);
+        state.store(now, Ordering::Relaxed);
         if let Some(cell) = cache::give(self, class, cell) {
             self.free_slow(class, cell);
         }

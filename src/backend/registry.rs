@@ -266,7 +266,7 @@ const PAGES: usize = 24;
 /// Entries are made so many at a time: a page whose last entries nobody has needed costs a word for each chunk of them.
 const CHUNK: usize = if cfg!(proactor_loom) { 2 } else { 32 };
 
-type Chunk = OnceLock<Box<[Entry]>>;
+type Chunk = OnceLock<Box<[Entry; CHUNK]>>;
 
 /// All entries.
 pub(crate) struct Registry {
@@ -299,9 +299,8 @@ impl Registry {
     #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<EntryRef> {
         let (page, at) = Self::locate(index);
-        let chunk = self.pages.get(page)?.get()?.get(at / CHUNK)?;
-        let entry = chunk.get()?.get(at % CHUNK)?;
-        Some(EntryRef(NonNull::from(entry)))
+        let chunk = self.pages.get(page)?.get()?.get(at / CHUNK)?.get()?;
+        Some(EntryRef(NonNull::from(&chunk[at % CHUNK])))
     }
 
     /// A vacant entry, made the home of `fd` with one handle. `None` when there are too many; the descriptor is dropped.
@@ -355,7 +354,10 @@ impl Registry {
             .get_or_init(|| (0..chunks).map(|_| OnceLock::new()).collect());
         chunks.get(at / CHUNK)?.get_or_init(|| {
             let first = index - u32::try_from(at % CHUNK).unwrap_or(0);
-            (first..).take(CHUNK).map(Entry::vacant).collect()
+            let mut indexes = first..;
+            Box::new(std::array::from_fn(|_| {
+                Entry::vacant(indexes.next().unwrap_or(0))
+            }))
         });
         Some(())
     }

@@ -284,7 +284,7 @@ unsafe impl BufMut for PooledBuf {
 pub struct LateBuf {
     /// None while there is a block, which has it.
     pool: Option<BufferPool>,
-    block: Option<Box<Block>>,
+    block: PooledBuf,
 }
 
 impl LateBuf {
@@ -292,7 +292,7 @@ impl LateBuf {
     pub(crate) fn of(pool: &BufferPool) -> Self {
         Self {
             pool: Some(pool.clone()),
-            block: None,
+            block: PooledBuf(None),
         }
     }
 
@@ -306,9 +306,10 @@ impl LateBuf {
     #[inline]
     pub(crate) fn bind(&mut self) -> &mut [u8] {
         if let Some(pool) = self.pool.take() {
-            self.block = Some(pool.into_block());
+            self.block.0 = Some(pool.into_block());
         }
         self.block
+            .0
             .as_mut()
             .map_or(&mut [], |block| &mut block.bytes[..])
     }
@@ -316,7 +317,7 @@ impl LateBuf {
     /// `count` bytes came into what `bind` took. If none did, it goes back at once.
     #[inline]
     pub(crate) fn filled(&mut self, count: usize) {
-        match &mut self.block {
+        match &mut self.block.0 {
             Some(block) if count > 0 => block.len = count.min(block.bytes.len()),
             _ => self.unbind(),
         }
@@ -324,24 +325,15 @@ impl LateBuf {
 
     #[cold]
     fn unbind(&mut self) {
-        if let Some(block) = self.block.take() {
+        if let Some(block) = self.block.0.take() {
             self.pool = block.go_back();
         }
     }
 
     /// What came.
     #[inline]
-    pub(crate) fn into_buf(mut self) -> PooledBuf {
-        PooledBuf(self.block.take())
-    }
-}
-
-impl Drop for LateBuf {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(block) = self.block.take() {
-            drop(block.go_back());
-        }
+    pub(crate) fn into_buf(self) -> PooledBuf {
+        self.block
     }
 }
 

@@ -68,7 +68,7 @@ fn adopt(home: &Home) -> *const Cache {
         let fresh = kept.insert(Kept(Box::new(Cache {
             home: home.me.clone(),
             of: home,
-            classes: [empty(), empty(), empty()],
+            classes: [empty(), empty(), empty(), empty()],
         })));
         let fresh = &raw const *fresh.0;
         MINE.try_with(|mine| mine.set(fresh)).ok()?;

@@ -163,6 +163,21 @@ pub(crate) trait Body: Send + 'static {
     }
     fn run(self, result: Result<usize, Error>);
     fn discard(self, result: Result<usize, Error>);
+    /// Moves it out of its place, calls `free`, which gives the place away, and runs it.
+    ///
+    /// # Safety
+    ///
+    /// A body stands at `place`, and is not used again.
+    #[inline(always)]
+    unsafe fn run_from(place: *mut Self, raw: i64, free: impl FnOnce())
+    where
+        Self: Sized,
+    {
+        // SAFETY: the caller's promise.
+        let body = unsafe { place.read() };
+        free();
+        body.run(decode(raw, Self::Op::KIND));
+    }
 }
 
 /// What is done with an output: a closure, or one that is bound to a strand.
@@ -203,9 +218,18 @@ where
     fn line(&mut self) -> Option<NonNull<Line>> {
         self.handler.line()
     }
-    #[inline(always)]
     fn run(self, result: Result<usize, Error>) {
         self.handler.call(self.op.finish(result));
+    }
+    /// Each part by itself, so that none is copied twice.
+    #[inline(always)]
+    unsafe fn run_from(place: *mut Self, raw: i64, free: impl FnOnce()) {
+        // SAFETY: the caller's promise.
+        let op = unsafe { (&raw const (*place).op).read() };
+        // SAFETY: the caller's promise.
+        let handler = unsafe { (&raw const (*place).handler).read() };
+        free();
+        handler.call(op.finish(decode(raw, O::KIND)));
     }
     #[cold]
     fn discard(self, result: Result<usize, Error>) {
@@ -340,15 +364,19 @@ pub(crate) fn ends_at_once(request: &Request) -> bool {
     }
 }
 
+const fn class_of<S>() -> Class {
+    match Class::of(Layout::new::<OpCell<S>>()) {
+        Some(class) => class,
+        // Never written: `place` boxes such a body. Evaluated all the same, for every S.
+        None => Class::LARGEST,
+    }
+}
+
 const fn table<S: Body>(counted: bool) -> VTable {
     VTable {
         kind: S::Op::KIND,
         reads: matches!(S::Op::KIND, Kind::Read | Kind::Accept),
-        class: match Class::of(Layout::new::<OpCell<S>>()) {
-            Some(class) => class,
-            // Never written: `place` boxes such a body. Evaluated all the same, for every S.
-            None => Class::LARGEST,
-        },
+        class: class_of::<S>(),
         counted,
         run: run::<S>,
         discard: discard::<S>,
@@ -506,9 +534,11 @@ unsafe fn take<S: Body>(cell: Ptr, home: &Home) -> (S, Result<usize, Error>) {
 ///
 /// As `take`.
 unsafe fn run<S: Body>(cell: Ptr, home: &Home) {
-    // SAFETY: handed on to the caller.
-    let (body, result) = unsafe { take::<S>(cell, home) };
-    body.run(result);
+    let place = cell::place::<S>(cell, offset_of!(OpCell<S>, body));
+    // SAFETY: the caller's promise.
+    let raw = unsafe { part(cell) }.raw.get();
+    // SAFETY: the caller's promise; the cell is freed here.
+    unsafe { S::run_from(place, raw, || home.free_as(const { class_of::<S>() }, cell)) };
 }
 
 /// # Safety

@@ -69,7 +69,7 @@ impl Inner {
     }
 
     /// Attempts an operation that is due the short way; or says what became of the attempt.
-    #[inline]
+    #[inline(always)]
     fn attempt_directly(
         &self,
         cell: Ptr,
@@ -88,6 +88,7 @@ impl Inner {
         Ok(done)
     }
 
+    #[cold]
     fn attempt_fully(
         &self,
         cell: Ptr,
@@ -112,6 +113,7 @@ impl Inner {
 }
 
 impl completion::Attempt for Inner {
+    #[inline]
     fn attempt(&self, cell: Ptr) -> Option<Completion> {
         // SAFETY: what is due was submitted, and is the caller's.
         let entry = unsafe { EntryRef::of(cell) }.filter(|_| direct::is_plain(cell));
