@@ -2,6 +2,8 @@
 #![cfg(not(proactor_loom))]
 
 mod common;
+#[path = "futures_io/mixed.rs"]
+mod mixed;
 #[path = "futures_io/polls.rs"]
 mod polls;
 #[path = "futures_io/scarce.rs"]
