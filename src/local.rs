@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::ptr;
+use std::task::Waker;
 
 use crate::cell::Home;
 use crate::queue::List;
@@ -34,6 +35,8 @@ pub(crate) struct Local {
     pub(crate) depth: Cell<usize>,
     /// How many polls of a stream went through, and in which handler: how many were finished before it.
     polls: Cell<(usize, usize)>,
+    /// Whether the handler that it is in does its last thing.
+    last: Cell<bool>,
     /// Whether it has one of the port's permits, where these are fewer than workers.
     pub(crate) permit: Cell<bool>,
 }
@@ -59,6 +62,7 @@ impl Local {
             picks: Cell::new(0),
             depth: Cell::new(0),
             polls: Cell::new((0, 0)),
+            last: Cell::new(false),
             permit: Cell::new(false),
         }
     }
@@ -77,6 +81,19 @@ impl Local {
             self.outer.set(outer);
         }
         f()
+    }
+
+    /// Wakes as the last thing that a handler does: the first future of the worker's port that is woken so follows in this thread's turn.
+    pub(crate) fn wake_last(waker: Waker) {
+        let is_last = |last| Self::current(|local| local.map(|local| local.last.set(last)));
+        is_last(true);
+        waker.wake();
+        is_last(false);
+    }
+
+    /// Whether what is woken now follows in this thread's turn; told once.
+    pub(crate) fn follows(&self) -> bool {
+        self.last.take()
     }
 
     /// Whether the handler that this worker is in has made its share of polls, and is to let others on. It is asked at each, and

@@ -53,12 +53,12 @@ impl<const READS: bool> Body for Wakes<READS> {
 
     fn run(self, _result: Result<usize, Error>) {
         if !mutant("notice-wakes-nobody") {
-            self.waker.wake();
+            Local::wake_last(self.waker);
         }
     }
 
-    fn discard(self, result: Result<usize, Error>) {
-        self.run(result);
+    fn discard(self, _result: Result<usize, Error>) {
+        self.waker.wake();
     }
 }
 

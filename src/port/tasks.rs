@@ -127,11 +127,12 @@ impl Inner {
         }
     }
 
-    /// Sends a future to be polled. One that has woken itself follows from what this thread does, within the turn's budget; any
-    /// other is for whoever comes.
+    /// Sends a future to be polled. One that has woken itself, or was woken by a handler that does nothing else, follows from what this
+    /// thread does, within the turn's budget; any other is for whoever comes.
     pub(crate) fn hand_future(&self, itself: bool, poll: impl FnOnce() + Send + 'static) {
         let call = completion::post(&self.home, 0, false, poll);
-        let route = if itself {
+        let follows = itself || Local::with(&self.home, |local| local.is_some_and(Local::follows));
+        let route = if follows {
             Route::Finished
         } else {
             Route::Posted
