@@ -116,6 +116,16 @@ impl Completion {
         // SAFETY: a completion owns its cell.
         unsafe { run_finished(self.into_ptr()) };
     }
+
+    /// As `run_finished`, of a completion of `home`; the caller, a worker of that port, then crosses it off, however it ended.
+    #[inline]
+    pub(crate) fn run_uncrossed(self, home: &Home) {
+        let cell = self.into_ptr();
+        let table = header(cell).vtable();
+        let _room = table.counted.then(|| Room(home));
+        // SAFETY: a completion owns its cell; a cell's table is its body's.
+        unsafe { (table.run)(cell, home) };
+    }
 }
 
 /// # Safety
@@ -244,33 +254,50 @@ struct Call<F> {
 }
 
 /// A completion that calls `call`, entered in the books; `counted` says that it takes up room (`crate::pressure`).
+#[inline]
 pub(crate) fn post<F: FnOnce() + Send + 'static>(
     home: &Home,
     key: u64,
     counted: bool,
     call: F,
 ) -> Completion {
-    if fits::<F>() {
-        place(home, key, counted, call)
-    } else {
-        place_boxed(home, key, counted, call)
-    }
+    let call = write(home, key, counted, call);
+    Local::created(home);
+    call
 }
 
-fn place_boxed<F: FnOnce() + Send + 'static>(
+/// As [`post`], by that worker of the home's port; it takes up no room.
+#[inline]
+pub(crate) fn post_by<F: FnOnce() + Send + 'static>(
+    local: &Local,
+    home: &Home,
+    key: u64,
+    call: F,
+) -> Completion {
+    let call = write(home, key, false, call);
+    local.create();
+    call
+}
+
+#[inline]
+fn write<F: FnOnce() + Send + 'static>(
     home: &Home,
     key: u64,
     counted: bool,
     call: F,
 ) -> Completion {
-    let call = Box::new(call);
-    place(home, key, counted, call)
+    if const { fits::<F>() } {
+        place(home, key, counted, call)
+    } else {
+        place(home, key, counted, Box::new(call))
+    }
 }
 
 const fn fits<F>() -> bool {
     Class::of(Layout::new::<Call<F>>()).is_some()
 }
 
+#[inline]
 fn place<F: FnOnce() + Send + 'static>(
     home: &Home,
     key: u64,
@@ -284,7 +311,6 @@ fn place<F: FnOnce() + Send + 'static>(
     let cell = home.alloc(table.class, table, phase::DONE, key);
     // SAFETY: the cell's class has room for a `Call<F>`, and nobody else has the cell.
     unsafe { cell::place::<F>(cell, offset_of!(Call<F>, call)).write(call) };
-    Local::created(home);
     Completion(cell)
 }
 

@@ -114,6 +114,18 @@ impl Local {
         unsafe { &*self.books }
     }
 
+    /// Enters a piece of work in the books.
+    #[inline]
+    pub(crate) fn create(&self) {
+        self.books().create();
+    }
+
+    /// Crosses a piece of work off, after everything that it created was entered.
+    #[inline]
+    pub(crate) fn finish(&self) {
+        self.books().finish();
+    }
+
     /// The home of the port that it works for.
     pub(crate) fn home(&self) -> &Home {
         // SAFETY: whoever made it has the port, which keeps the home, for as long as the thread works.
@@ -159,7 +171,7 @@ impl Local {
     #[inline]
     pub(crate) fn created(home: &Home) {
         Self::with(home, |local| match local {
-            Some(local) => local.books().create(),
+            Some(local) => local.create(),
             None => home.ledger.created(None),
         });
     }
@@ -169,7 +181,7 @@ impl Local {
     pub(crate) fn finished(home: &Home) -> bool {
         Self::with(home, |local| match local {
             Some(local) => {
-                local.books().finish();
+                local.finish();
                 true
             }
             None => false,

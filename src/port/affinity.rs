@@ -35,6 +35,12 @@ impl Affinity {
         self.queues.get_or_init(make)
     }
 
+    /// Whether anybody ever posted such a call.
+    #[inline]
+    pub(crate) fn is_used(&self) -> bool {
+        self.queues.get().is_some()
+    }
+
     /// The oldest that is for worker `index`.
     #[inline]
     pub(crate) fn pop(&self, index: usize) -> Option<Completion> {

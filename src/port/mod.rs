@@ -246,6 +246,7 @@ impl Inner {
     }
 
     /// Whether the proactor is gone.
+    #[inline]
     pub(crate) fn is_ended(&self) -> bool {
         self.halt.load(Ordering::Relaxed) & halt::ENDED != 0
     }
@@ -324,15 +325,20 @@ impl Inner {
         let Some(completion) = self.deliver(completion) else {
             return;
         };
-        let placed = Local::with(&self.home, |local| {
+        Local::with(&self.home, |local| {
             let origin = match (local, route) {
                 (None, _) | (_, Route::Outside) => Origin::Outside,
                 (Some(local), Route::Posted) => Origin::Posted(Worker::new(local)),
                 (Some(local), Route::Finished) => Origin::Finished(Worker::new(local)),
             };
-            self.dispatcher.dispatch(completion, origin)
+            self.place(completion, origin);
         });
-        if placed == Placed::Shared {
+    }
+
+    /// As `hand`, of what any worker may run, and from there.
+    #[inline]
+    pub(crate) fn place(&self, completion: Completion, origin: Origin<'_>) {
+        if self.dispatcher.dispatch(completion, origin) == Placed::Shared {
             self.wake_one();
             self.discard_late();
         }
@@ -340,6 +346,7 @@ impl Inner {
 
     /// Drops what was pushed just now, and could be left otherwise, if the port ends. After the push and a fence, so that either
     /// this thread or whoever ends the port sees the other.
+    #[inline]
     fn discard_late(&self) {
         if self.is_ended() && !mutant("late-push-stays") {
             self.discard();

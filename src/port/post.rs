@@ -1,5 +1,6 @@
 //! Posting: calls that go in from anywhere, and how many of those from outside may be pending.
 
+use super::dispatcher::{Origin, Worker};
 use super::{CompletionPort, Inner, Route};
 use crate::completion;
 use crate::error::Full;
@@ -57,9 +58,18 @@ impl CompletionPort {
 
     /// As [`post`](Self::post), with a key that the strategy and [`Completion::user_key`](crate::Completion::user_key) see.
     pub fn post_keyed<F: FnOnce() + Send + 'static>(&self, key: u64, call: F) {
-        let counted = self.0.enter();
-        let call = completion::post(&self.0.home, key, counted, call);
-        self.0.hand(call, Route::Posted);
+        let inner = &*self.0;
+        Local::with(&inner.home, |local| match local {
+            Some(local) => {
+                let call = completion::post_by(local, &inner.home, key, call);
+                inner.place(call, Origin::Posted(Worker::new(local)));
+            }
+            None => {
+                let counted = inner.enter();
+                let call = completion::post(&inner.home, key, counted, call);
+                inner.place(call, Origin::Outside);
+            }
+        });
     }
 
     /// As [`post`](Self::post), but never blocks, and counts against [`max_pending`](crate::Builder::max_pending) from wherever it

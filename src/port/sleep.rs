@@ -37,6 +37,11 @@ const SITTERS: [u32; 2] = [32, 44];
 const WHO: u64 = 0x7ff;
 const CALLED: u64 = 0x800;
 
+/// Somebody could be woken.
+const ASLEEP: u64 = (PARKED * 0x800 - SEATED) | FOREIGN;
+/// Somebody was, and has not yet found anything.
+const COMING: u64 = (SEARCHING * 0x800 - SEARCHING) | RUNG;
+
 const fn seated(word: u64) -> u64 {
     word & 0xf
 }
@@ -294,10 +299,9 @@ impl Sleep {
             fence(Ordering::SeqCst);
         }
         let word = self.word.load(Ordering::Relaxed);
-        if !(hears(word) || parked(word) > 0) || searching(word) > 0 || word & RUNG != 0 {
-            return;
+        if word & ASLEEP != 0 && word & COMING == 0 {
+            self.wake_slow(backend, word);
         }
-        self.wake_slow(backend, word);
     }
 
     #[cold]

@@ -1,20 +1,20 @@
 //! A worker's loop: pick, attempt, run; with nothing to run, sit or park.
 //!
 //! One thread at a time has a place in the pool, and with it the worker's index, its counters and its two lists.
-//! Protocols: `docs/dispatch-protocols.md`, "Order of running", "Sleep and wake", "The end of a run".
+//! What it runs, and how: `run.rs`. Protocols: `docs/dispatch-protocols.md`, "Sleep and wake", "The end of a run".
+
+mod run;
 
 use std::any::Any;
-use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use super::dispatcher::{Origin, Placed, Worker};
-use super::pool::{PanicPolicy, Place};
+use super::pool::Place;
 use super::sleep::Unparked;
 use super::timers::from_now;
 use super::{Inner, Route, halt};
 use crate::backend::Events;
-use crate::cell::Home;
 use crate::completion::{Attempt, Completion};
 use crate::local::Local;
 use crate::queue::List;
@@ -47,16 +47,6 @@ impl Bounds<'_> {
     };
 }
 
-/// Whether `count` is a multiple of `of`; without a division for what is usual.
-#[inline]
-fn is_multiple(count: usize, of: NonZeroUsize) -> bool {
-    if of.is_power_of_two() {
-        count & (of.get() - 1) == 0
-    } else {
-        count % of == 0
-    }
-}
-
 /// What a call to the loop came to.
 #[derive(Default)]
 pub(crate) struct Ran {
@@ -87,6 +77,9 @@ struct Shift<'a> {
     serves_handler: bool,
     /// Whether the handler that this is nested in has a permit.
     nested_in_permitted: bool,
+    /// After how many picks it looks for events, busy as it is; and when it last did.
+    to_look: usize,
+    looked: Option<Instant>,
     ran: Ran,
 }
 
@@ -160,6 +153,8 @@ impl Inner {
             alone: false,
             serves_handler: bounds.until.is_some() && local.depth.get() > 0,
             nested_in_permitted: local.permit.get(),
+            to_look: run::picks_to(self.pool.knobs.poll_every, local.picks.get()),
+            looked: None,
             ran: Ran::default(),
         };
         shift.work(bounds);
@@ -172,39 +167,6 @@ impl Inner {
 }
 
 impl Shift<'_> {
-    fn work(&mut self, bounds: Bounds<'_>) {
-        while self.ran.handlers < bounds.limit && self.ran.panic.is_none() {
-            if self.is_halted() || bounds.until.is_some_and(|go_on| !go_on()) {
-                break;
-            }
-            if bounds.lead_only {
-                self.lead(bounds);
-                continue;
-            }
-            match self.pick() {
-                Some(completion) => {
-                    self.found();
-                    self.run(completion);
-                }
-                None if !bounds.wait => {
-                    if !self.reap(Some(Instant::now())) {
-                        break;
-                    }
-                }
-                None => match self.idle(bounds) {
-                    Idle::LookAgain => {}
-                    Idle::Over => break,
-                },
-            }
-            if bounds
-                .deadline
-                .is_some_and(|deadline| deadline <= Instant::now())
-            {
-                break;
-            }
-        }
-    }
-
     /// Whether this worker is to return.
     fn is_halted(&self) -> bool {
         if self.serves_handler && !mutant("waiter-is-halted") {
@@ -227,121 +189,6 @@ impl Shift<'_> {
         }
         let tick = Instant::now() + TICK;
         Some(bounds.deadline.map_or(tick, |deadline| deadline.min(tick)))
-    }
-
-    /// What to run now: the turn list within its budget, then what the strategy says. If that has nothing, the turn goes
-    /// on; else what is left of it joins the back of the queue.
-    fn pick(&mut self) -> Option<Completion> {
-        if self.inner.permits.are_limited() && !self.may_run() {
-            return self.next_unpermitted();
-        }
-        let local = self.local;
-        let left = local.turn_left.get();
-        if left > 0 {
-            if let Some(completion) = local.turn.pop_front() {
-                local.turn_left.set(left - 1);
-                return Some(completion);
-            }
-        }
-        let knobs = &self.inner.pool.knobs;
-        local.turn_left.set(knobs.turn_budget);
-        let picks = local.picks.get().wrapping_add(1);
-        local.picks.set(picks);
-        if is_multiple(picks, knobs.poll_every) && !self.inner.sleep.is_watched() {
-            self.reap(Some(Instant::now()));
-        }
-        let Some(next) = self.next() else {
-            return local.turn.pop_front();
-        };
-        for over in local.turn.take_all() {
-            self.inner.hand(over, Route::Outside);
-        }
-        Some(next)
-    }
-
-    /// From the strategy, or of what is for this worker alone: each in its turn, or the one that has something. The even picks
-    /// are the strategy's, which does what it does now and then at multiples of two.
-    fn next(&self) -> Option<Completion> {
-        let (inner, local) = (self.inner, self.local);
-        let strategy = || inner.dispatcher.next(Worker::new(local));
-        let own = || inner.affinity.pop(local.index);
-        if local.picks.get() % 2 == 0 {
-            strategy().or_else(own)
-        } else {
-            own().or_else(strategy)
-        }
-    }
-
-    /// Of what is for this worker alone, which nobody else runs: it has a permit for it, free or not.
-    fn next_unpermitted(&self) -> Option<Completion> {
-        let (inner, local) = (self.inner, self.local);
-        let own = inner.affinity.pop(local.index);
-        own.filter(|_| !mutant("call-waits-for-permit"))
-            .inspect(|_| inner.permits.take_for(local))
-    }
-
-    /// Whether this worker has a permit, or gets one; if not, it keeps nothing to itself.
-    fn may_run(&self) -> bool {
-        let (permits, local) = (&self.inner.permits, self.local);
-        let may = if local.permit.get() {
-            !permits.give_surplus()
-        } else {
-            permits.try_take()
-        };
-        local.permit.set(may);
-        if !may && !mutant("denied-keeps-its-turn") {
-            self.inner.share(local);
-        }
-        may
-    }
-
-    /// Attempts what is due, and runs what is finished.
-    fn run(&mut self, completion: Completion) {
-        let mine = std::ptr::eq(Home::of(completion.ptr()), &raw const *self.inner.home);
-        if !mine {
-            return self.run_of_another(completion);
-        }
-        let finished = if completion.is_due() {
-            match self.inner.attempt(completion.into_ptr()) {
-                Some(done) => done,
-                None => return,
-            }
-        } else {
-            completion
-        };
-        let depth = self.local.depth.get();
-        self.local.depth.set(depth + 1);
-        let result = catch_unwind(AssertUnwindSafe(|| finished.run_finished()));
-        self.local.depth.set(depth);
-        self.ran.handlers += 1;
-        if let Err(panic) = result {
-            self.panicked(panic);
-        }
-    }
-
-    /// A strategy may have mixed up two ports: this one is run as if by hand.
-    #[cold]
-    fn run_of_another(&mut self, completion: Completion) {
-        let depth = self.local.depth.get();
-        self.local.depth.set(depth + 1);
-        let result = catch_unwind(AssertUnwindSafe(|| completion.run()));
-        self.local.depth.set(depth);
-        self.ran.handlers += usize::from(!matches!(result, Ok(false)));
-        if let Err(panic) = result {
-            self.panicked(panic);
-        }
-    }
-
-    #[cold]
-    fn panicked(&mut self, panic: Box<dyn Any + Send>) {
-        match &self.inner.pool.knobs.panic {
-            PanicPolicy::Propagate => self.ran.panic = Some(panic),
-            PanicPolicy::Isolate(report) => report(&*panic),
-            PanicPolicy::Stop(report) => {
-                report(&*panic);
-                self.inner.raise(halt::STOPPED);
-            }
-        }
     }
 
     /// This worker has work. If it was the last that searched, and there is more, another one searches; if it has left the

@@ -1,0 +1,241 @@
+//! What a worker runs, and how: all that is done for each handler is here.
+//!
+//! Protocol: `docs/dispatch-protocols.md`, "Order of running".
+
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::{Duration, Instant};
+
+use super::{Bounds, Idle, Shift};
+use crate::cell::Home;
+use crate::completion::{Attempt, Completion};
+use crate::port::dispatcher::Worker;
+use crate::port::pool::PanicPolicy;
+use crate::port::{Route, halt};
+use crate::sync::mutant;
+
+/// How many picks a worker makes between two looks at what bounds its work.
+const SPREE: usize = 64;
+
+/// A worker that always has something to run looks for events no more often than this: a look is a system call, which costs as much as
+/// many short handlers.
+const LOOK_EVERY: Duration = Duration::from_micros(20);
+
+/// How many picks there are to the next that is a multiple of `every`.
+pub(super) fn picks_to(every: NonZeroUsize, picks: usize) -> usize {
+    every.get() - picks % every
+}
+
+impl Bounds<'_> {
+    /// Whether there is nothing to look at after each handler.
+    fn are_wide(&self) -> bool {
+        self.deadline.is_none() && self.until.is_none()
+    }
+}
+
+impl Shift<'_> {
+    /// Works within `bounds`. Handlers run under one guard: a panic that comes while a handler runs is that handler's, and any other
+    /// goes on.
+    pub(super) fn work(&mut self, bounds: Bounds<'_>) {
+        let depth = self.local.depth.get();
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work_on(bounds))) {
+            if self.local.depth.get() == depth {
+                resume_unwind(panic);
+            }
+            self.ran_one(depth);
+            self.panicked(panic);
+        }
+    }
+
+    fn work_on(&mut self, bounds: Bounds<'_>) {
+        while self.ran.handlers < bounds.limit && self.ran.panic.is_none() {
+            if self.is_halted() || bounds.until.is_some_and(|go_on| !go_on()) {
+                return;
+            }
+            if bounds.lead_only {
+                self.lead(bounds);
+                continue;
+            }
+            let most = if bounds.are_wide() { SPREE } else { 1 };
+            let found = self.run_some(most.min(bounds.limit - self.ran.handlers));
+            if !found {
+                if !bounds.wait {
+                    if !self.reap(Some(Instant::now())) {
+                        return;
+                    }
+                } else if let Idle::Over = self.idle(bounds) {
+                    return;
+                }
+            }
+            let late = |deadline| deadline <= Instant::now();
+            if bounds.deadline.is_some_and(late) {
+                return;
+            }
+        }
+    }
+
+    /// Runs that many, or fewer if this worker is to return; false if it found nothing to run.
+    fn run_some(&mut self, most: usize) -> bool {
+        for _ in 0..most {
+            let Some(completion) = self.pick() else {
+                return false;
+            };
+            self.found();
+            if !self.run(completion) || self.is_halted() {
+                break;
+            }
+        }
+        true
+    }
+
+    /// What to run now: the turn list within its budget, then what the strategy says. If that has nothing, the turn goes
+    /// on; else what is left of it joins the back of the queue.
+    #[inline]
+    fn pick(&mut self) -> Option<Completion> {
+        let (inner, local) = (self.inner, self.local);
+        if inner.permits.are_limited() && !self.may_run() {
+            return self.next_unpermitted();
+        }
+        let left = local.turn_left.get();
+        if left > 0 {
+            if let Some(completion) = local.turn.pop_front() {
+                local.turn_left.set(left - 1);
+                return Some(completion);
+            }
+        }
+        local.turn_left.set(inner.pool.knobs.turn_budget);
+        local.picks.set(local.picks.get().wrapping_add(1));
+        self.to_look -= 1;
+        if self.to_look == 0 {
+            self.look();
+        }
+        let next = self.next();
+        if local.turn.is_empty() {
+            return next;
+        }
+        self.end_turn(next)
+    }
+
+    #[cold]
+    fn end_turn(&self, next: Option<Completion>) -> Option<Completion> {
+        let turn = &self.local.turn;
+        let Some(next) = next else {
+            return turn.pop_front();
+        };
+        for over in turn.take_all() {
+            self.inner.hand(over, Route::Outside);
+        }
+        Some(next)
+    }
+
+    /// Looks for events, if nobody waits for them, and it has not done so just now.
+    #[cold]
+    fn look(&mut self) {
+        self.to_look = self.inner.pool.knobs.poll_every.get();
+        if self.inner.sleep.is_watched() {
+            return;
+        }
+        let now = Instant::now();
+        let just_now = |looked| now.duration_since(looked) < LOOK_EVERY;
+        if !self.looked.is_some_and(just_now) {
+            self.looked = Some(now);
+            self.reap(Some(now));
+        }
+    }
+
+    /// From the strategy, or of what is for this worker alone: each in its turn, or the one that has something. The even picks
+    /// are the strategy's, which does what it does now and then at multiples of two.
+    #[inline]
+    fn next(&self) -> Option<Completion> {
+        let (inner, local) = (self.inner, self.local);
+        let strategy = || inner.dispatcher.next(Worker::new(local));
+        if !inner.affinity.is_used() {
+            return strategy();
+        }
+        let own = || inner.affinity.pop(local.index);
+        if local.picks.get() % 2 == 0 {
+            strategy().or_else(own)
+        } else {
+            own().or_else(strategy)
+        }
+    }
+
+    /// Of what is for this worker alone, which nobody else runs: it has a permit for it, free or not.
+    fn next_unpermitted(&self) -> Option<Completion> {
+        let (inner, local) = (self.inner, self.local);
+        let own = inner.affinity.pop(local.index);
+        own.filter(|_| !mutant("call-waits-for-permit"))
+            .inspect(|_| inner.permits.take_for(local))
+    }
+
+    /// Whether this worker has a permit, or gets one; if not, it keeps nothing to itself.
+    fn may_run(&self) -> bool {
+        let (permits, local) = (&self.inner.permits, self.local);
+        let may = if local.permit.get() {
+            !permits.give_surplus()
+        } else {
+            permits.try_take()
+        };
+        local.permit.set(may);
+        if !may && !mutant("denied-keeps-its-turn") {
+            self.inner.share(local);
+        }
+        may
+    }
+
+    /// Attempts what is due, and runs what is finished. Whether to go on.
+    #[inline]
+    fn run(&mut self, completion: Completion) -> bool {
+        let home = &*self.inner.home;
+        if !std::ptr::eq(Home::of(completion.ptr()), home) {
+            return self.run_of_another(completion);
+        }
+        let finished = if completion.is_due() {
+            match self.inner.attempt(completion.into_ptr()) {
+                Some(done) => done,
+                None => return true,
+            }
+        } else {
+            completion
+        };
+        let depth = self.local.depth.get();
+        self.local.depth.set(depth + 1);
+        finished.run_uncrossed(home);
+        self.ran_one(depth);
+        true
+    }
+
+    /// A handler that was begun at that depth is over.
+    #[inline]
+    fn ran_one(&mut self, depth: usize) {
+        self.local.depth.set(depth);
+        self.local.finish();
+        self.ran.handlers += 1;
+    }
+
+    /// A strategy may have mixed up two ports: this one is run as if by hand.
+    #[cold]
+    fn run_of_another(&mut self, completion: Completion) -> bool {
+        let depth = self.local.depth.get();
+        self.local.depth.set(depth + 1);
+        let result = catch_unwind(AssertUnwindSafe(|| completion.run()));
+        self.local.depth.set(depth);
+        self.ran.handlers += usize::from(!matches!(result, Ok(false)));
+        if let Err(panic) = result {
+            self.panicked(panic);
+        }
+        self.ran.panic.is_none()
+    }
+
+    #[cold]
+    fn panicked(&mut self, panic: Box<dyn std::any::Any + Send>) {
+        match &self.inner.pool.knobs.panic {
+            PanicPolicy::Propagate => self.ran.panic = Some(panic),
+            PanicPolicy::Isolate(report) => report(&*panic),
+            PanicPolicy::Stop(report) => {
+                report(&*panic);
+                self.inner.raise(halt::STOPPED);
+            }
+        }
+    }
+}
