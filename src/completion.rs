@@ -120,11 +120,20 @@ impl Completion {
     /// As `run_finished`, of a completion of `home`; the caller, a worker of that port, then crosses it off, however it ended.
     #[inline]
     pub(crate) fn run_uncrossed(self, home: &Home) {
-        let cell = self.into_ptr();
-        let table = header(cell).vtable();
-        let _room = table.counted.then(|| Room(home));
+        let table = header(self.0).vtable();
+        if table.counted {
+            return self.run_counted(home);
+        }
         // SAFETY: a completion owns its cell; a cell's table is its body's.
-        unsafe { (table.run)(cell, home) };
+        unsafe { (table.run)(self.into_ptr(), home) };
+    }
+
+    #[cold]
+    fn run_counted(self, home: &Home) {
+        let cell = self.into_ptr();
+        let _room = Room(home);
+        // SAFETY: as above.
+        unsafe { (header(cell).vtable().run)(cell, home) };
     }
 }
 
@@ -308,21 +317,25 @@ fn place<F: FnOnce() + Send + 'static>(
         true => &const { call_table::<F>(true) },
         false => &const { call_table::<F>(false) },
     };
-    let cell = home.alloc(table.class, table, phase::DONE, key);
+    let cell = home.alloc(const { class_of::<F>() }, table, phase::DONE, key);
     // SAFETY: the cell's class has room for a `Call<F>`, and nobody else has the cell.
     unsafe { cell::place::<F>(cell, offset_of!(Call<F>, call)).write(call) };
     Completion(cell)
+}
+
+const fn class_of<F>() -> Class {
+    match Class::of(Layout::new::<Call<F>>()) {
+        Some(class) => class,
+        // Never placed: `fits` sends such a call to a box. Evaluated all the same, for every F.
+        None => Class::LARGEST,
+    }
 }
 
 const fn call_table<F: FnOnce() + Send + 'static>(counted: bool) -> VTable {
     VTable {
         kind: Kind::Post,
         reads: false,
-        class: match Class::of(Layout::new::<Call<F>>()) {
-            Some(class) => class,
-            // Never placed: `fits` sends such a call to a box. Evaluated all the same, for every F.
-            None => Class::LARGEST,
-        },
+        class: class_of::<F>(),
         counted,
         run: run_call::<F>,
         discard: discard_call::<F>,
@@ -341,10 +354,11 @@ const fn call_table<F: FnOnce() + Send + 'static>(counted: bool) -> VTable {
 /// # Safety
 ///
 /// `cell` is the caller's and holds a `Call<F>`.
+#[inline(always)]
 unsafe fn take_call<F>(cell: Ptr, home: &Home) -> F {
     // SAFETY: the caller says that the cell holds a `Call<F>`; it is moved out once, since the cell is freed here.
     let call = unsafe { cell::place::<F>(cell, offset_of!(Call<F>, call)).read() };
-    home.free(cell);
+    home.free_as(const { class_of::<F>() }, cell);
     call
 }
 

@@ -127,6 +127,7 @@ impl Local {
     }
 
     /// The home of the port that it works for.
+    #[inline]
     pub(crate) fn home(&self) -> &Home {
         // SAFETY: whoever made it has the port, which keeps the home, for as long as the thread works.
         unsafe { &*self.home }

@@ -3,13 +3,14 @@
 
 #![allow(unsafe_code)] // a cell that loom watches, shared
 
+use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::backend::readiness::Readiness;
 use crate::backend::registry::Way;
 use crate::backend::script::Script;
-use crate::dispatch::{Dispatcher, Local, Stealer};
+use crate::dispatch::{Deque, Dispatcher};
 use crate::error::Error;
 use crate::id::Kind;
 use crate::initiation::Initiation;
@@ -20,8 +21,8 @@ use crate::port::seat::Waiting;
 use crate::port::worker::Bounds;
 use crate::port::{CompletionPort, Inner};
 use crate::proactor::Proactor;
-use crate::sync::Arc;
 pub use crate::sync::model::{recycle, set_clock, set_mutant, spurious, ticks};
+use crate::sync::{Arc, UnsafeCell};
 
 /// A port over a scripted kernel.
 #[derive(Clone, Debug)]
@@ -534,34 +535,63 @@ impl Witness {
 
 /// A worker's deque, as the models know it: its young end.
 #[allow(missing_debug_implementations)]
-pub struct DequeOwner(Local<usize>);
+pub struct DequeOwner(Arc<Pile>);
 
 /// Its old end.
 #[derive(Clone)]
 #[allow(missing_debug_implementations)]
-pub struct DequeThief(Stealer<usize>);
+pub struct DequeThief(Arc<Pile>);
+
+/// A deque, and what is in it: numbers, each of which lies in a place that loom watches.
+struct Pile {
+    deque: Deque<Place>,
+    places: [Place; 4],
+}
+
+type Place = UnsafeCell<Option<usize>>;
+
+// SAFETY: a place is touched by whoever pushes its number or got it out; that nobody else does is what loom watches.
+unsafe impl Sync for Pile {}
+// SAFETY: as above; nothing in it belongs to a thread.
+unsafe impl Send for Pile {}
 
 /// A deque's two ends.
 pub fn deque() -> (DequeOwner, DequeThief) {
-    let (young, old) = crate::dispatch::model_deque();
-    (DequeOwner(young), DequeThief(old))
+    let pile = Arc::new(Pile {
+        deque: Deque::new(false),
+        places: std::array::from_fn(|_| UnsafeCell::new(None)),
+    });
+    (DequeOwner(Arc::clone(&pile)), DequeThief(pile))
+}
+
+impl Pile {
+    fn take(place: NonNull<Place>) -> usize {
+        // SAFETY: one of `places`, which the caller keeps.
+        let place = unsafe { place.as_ref() };
+        // SAFETY: an item comes out once: loom sees any access that meets another.
+        let number = place.with_mut(|place| unsafe { (*place).take() });
+        number.expect("an item of the deque was taken twice")
+    }
 }
 
 impl DequeOwner {
-    /// Pushes; false if it is full.
+    /// Pushes a number below 4, once; false if it is full.
     pub fn push(&self, number: usize) -> bool {
-        self.0.push(number).is_ok()
+        let place = &self.0.places[number];
+        // SAFETY: nobody else knows it before it is pushed: loom sees any access that meets another.
+        place.with_mut(|place| unsafe { *place = Some(number) });
+        self.0.deque.push(NonNull::from(place)).is_ok()
     }
 
     /// The youngest.
     pub fn pop(&self) -> Option<usize> {
-        self.0.pop()
+        self.0.deque.pop().map(Pile::take)
     }
 }
 
 impl DequeThief {
     /// The oldest.
     pub fn steal(&self) -> Option<usize> {
-        self.0.steal()
+        self.0.deque.steal().map(Pile::take)
     }
 }

@@ -1,5 +1,5 @@
-//! The deque that stands in for crossbeam's under loom: every item comes out once, whole, whoever takes it. (That it does what
-//! crossbeam's does is a property test, in `dispatch/work_stealing/deque.rs`.)
+//! A worker's deque: every item comes out once, whole, whoever takes it. (That it does what crossbeam's does is a property test, in
+//! `dispatch/work_stealing/deque.rs`.)
 #![cfg(proactor_loom)]
 
 use loom::thread::{self, JoinHandle};
@@ -98,7 +98,7 @@ fn what_is_stolen_was_published() {
 
 #[test]
 fn mutant_a_push_publishes_nothing() {
-    kills("deque-push-fence", "what_is_stolen_was_published");
+    kills("deque-push-release", "what_is_stolen_was_published");
 }
 
 #[test]

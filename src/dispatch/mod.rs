@@ -22,7 +22,7 @@ pub use leader_followers::LeaderFollowers;
 pub use single::SingleThreaded;
 pub use work_stealing::WorkStealing;
 #[cfg(proactor_loom)]
-pub(crate) use work_stealing::deque::{Local, Stealer, deque as model_deque};
+pub(crate) use work_stealing::deque::Deque;
 
 /// The name of one of the strategies here, for configuration.
 ///

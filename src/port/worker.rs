@@ -71,6 +71,8 @@ struct Shift<'a> {
     searching: bool,
     /// Whether this worker has left a seat since it last went to work.
     stood: bool,
+    /// Whether one of these two has become so since it last went to work.
+    fresh: bool,
     /// Whether this thread sits untimed though it waits for an output: see `Pool::stay_alone`.
     alone: bool,
     /// Whether a handler waits for its output here: it is served also while nobody else runs, since it ends no sooner.
@@ -150,6 +152,7 @@ impl Inner {
             events,
             searching: false,
             stood: false,
+            fresh: false,
             alone: false,
             serves_handler: bounds.until.is_some() && local.depth.get() > 0,
             nested_in_permitted: local.permit.get(),
@@ -193,14 +196,8 @@ impl Shift<'_> {
 
     /// This worker has work. If it was the last that searched, and there is more, another one searches; if it has left the
     /// seat, or was woken to sit, and nobody sits, another one is promoted.
-    #[inline]
     fn found(&mut self) {
-        if self.searching || self.stood {
-            self.found_first();
-        }
-    }
-
-    fn found_first(&mut self) {
+        self.fresh = false;
         let searching = std::mem::take(&mut self.searching);
         if searching && self.inner.sleep.found() {
             self.inner.wake_for_rest();
@@ -231,6 +228,7 @@ impl Shift<'_> {
                 .sleep
                 .park(index, self.nap(bounds), || self.is_restless());
             self.searching = unparked == Unparked::Searching;
+            self.fresh |= self.searching;
             return Idle::LookAgain;
         }
         if self.is_restless() {
@@ -351,6 +349,7 @@ impl Shift<'_> {
 
     fn rise(&mut self, notified: bool) {
         self.stood = true;
+        self.fresh = true;
         let stood = self.inner.sleep.stand(Some(self.local.index), notified);
         if stood.searching && std::mem::replace(&mut self.searching, true) {
             // It was searching already, and counts once.
@@ -413,6 +412,10 @@ impl Shift<'_> {
             self.inner.share(self.local);
         }
         self.found();
+        if self.local.workers == 1 {
+            // What a strategy still has of what its only worker posted: nobody was told of it.
+            self.inner.wake_for_rest();
+        }
         self.leave_permit();
         if self.local.depth.get() == 0 && self.inner.home.ledger.is_settled() {
             // What this worker ran was the last, and others may sleep on it.

@@ -1,10 +1,9 @@
 //! A stack for each worker, and everybody steals from the old end of the others'.
 //!
 //! A worker takes from the young end of its own, where the data are warm and the tree is narrow; what it leaves is stolen
-//! from the old end, where the large subtrees are. The deques are crossbeam's (Chase and Lev); what comes from
-//! outside, and what does not fit, goes through an injector.
+//! from the old end, where the large subtrees are. What comes from outside, and what does not fit, goes through an injector.
 
-pub(super) mod deque;
+pub(crate) mod deque;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -15,7 +14,7 @@ use super::{Dispatcher, Injector, Origin, Placed, Worker, all_processors};
 use crate::completion::Completion;
 use crate::error::BuildError;
 use crate::sync::mutant;
-use deque::{Local, Stealer, deque};
+use own::Own;
 
 /// How often a worker takes what is oldest instead of what is youngest: a handler that posts itself starves nobody.
 const OLDEST_EVERY: usize = 64;
@@ -38,40 +37,54 @@ pub struct WorkStealing {
     workers: Box<[CachePadded<Own>]>,
 }
 
-/// A worker's stack: its young end for the worker, its old end for everybody.
-struct Own {
-    young: Young,
-    old: Stealer<Completion>,
-}
-
 impl WorkStealing {
     /// The strategy; threads default to the number of processors.
     pub fn new() -> Self {
         Self::default()
     }
 
+    #[inline]
     fn push(&self, completion: Completion, worker: Worker<'_>) -> Placed {
-        let young = self
-            .workers
-            .get(worker.index())
-            .and_then(|own| own.young.of(worker));
-        let left = match young {
-            Some(young) => young.push(completion).err(),
-            None => Some(completion),
+        let left = match self.workers.get(worker.index()) {
+            Some(own) => own.push(completion, worker),
+            None => Err(completion),
         };
-        if let Some(over) = left.filter(|_| !mutant("overflow-forgotten")) {
-            self.injector.push(over);
+        match left {
+            // Nobody else looks, and it does before it sleeps.
+            Ok(()) if worker.threads() == 1 => Placed::Own,
+            Ok(()) => Placed::Shared,
+            Err(over) => self.inject(over),
+        }
+    }
+
+    #[cold]
+    fn inject(&self, completion: Completion) -> Placed {
+        if mutant("overflow-forgotten") {
+            drop(completion);
+        } else {
+            self.injector.push(completion);
         }
         Placed::Shared
     }
 
-    /// From the others, beginning with the next.
-    fn steal(&self, worker: Worker<'_>) -> Option<Completion> {
-        let (before, from) = self.workers.split_at(worker.index());
-        from.iter()
-            .skip(1)
-            .chain(before)
-            .find_map(|own| own.old.steal())
+    /// What there is for a worker whose own stack is empty: of what came from outside, or of the others', beginning with the next.
+    #[cold]
+    fn forage(&self, worker: Worker<'_>) -> Option<Completion> {
+        self.injector.pop().or_else(|| {
+            let (before, from) = self.workers.split_at(worker.index());
+            let others = from.iter().skip(1).chain(before);
+            others.into_iter().find_map(|own| own.steal())
+        })
+    }
+
+    /// Each source in turn, so that none of them can starve another.
+    #[cold]
+    fn oldest(&self, own: &Own, worker: Worker<'_>) -> Option<Completion> {
+        match worker.picks() / OLDEST_EVERY % 3 {
+            0 => self.injector.pop(),
+            1 => own.steal(),
+            _ => worker.take_kept(),
+        }
     }
 }
 
@@ -79,13 +92,7 @@ impl Dispatcher for WorkStealing {
     fn attach(&mut self, threads: Option<NonZeroUsize>) -> Result<NonZeroUsize, BuildError> {
         let threads = threads.unwrap_or_else(all_processors);
         self.workers = (0..threads.get())
-            .map(|_| {
-                let (young, old) = deque();
-                CachePadded::new(Own {
-                    young: Young::new(young),
-                    old,
-                })
-            })
+            .map(|_| CachePadded::new(Own::new(threads == NonZeroUsize::MIN)))
             .collect();
         Ok(threads)
     }
@@ -109,26 +116,19 @@ impl Dispatcher for WorkStealing {
     fn next(&self, worker: Worker<'_>) -> Option<Completion> {
         let own = self.workers.get(worker.index())?;
         if worker.picks() % OLDEST_EVERY == 0 {
-            // Each source in turn, so that none of them can starve another.
-            let oldest = match worker.picks() / OLDEST_EVERY % 3 {
-                0 => self.injector.pop(),
-                1 => own.old.steal(),
-                _ => worker.take_kept(),
-            };
-            if oldest.is_some() {
-                return oldest;
+            if let Some(oldest) = self.oldest(own, worker) {
+                return Some(oldest);
             }
         }
         worker
             .take_kept()
-            .or_else(|| own.young.of(worker)?.pop())
-            .or_else(|| self.injector.pop())
-            .or_else(|| self.steal(worker))
+            .or_else(|| own.pop(worker))
+            .or_else(|| self.forage(worker))
     }
 
     fn is_empty(&self) -> bool {
         self.injector.is_empty()
-            && (mutant("steal-not-looked-at") || self.workers.iter().all(|own| own.old.is_empty()))
+            && (mutant("steal-not-looked-at") || self.workers.iter().all(|own| own.is_empty()))
     }
 
     fn finishes_in_turn(&self) -> bool {
@@ -144,38 +144,73 @@ impl fmt::Debug for WorkStealing {
     }
 }
 
-use young::Young;
-
 /// The young end is one thread's at a time; the type system cannot see that a worker's index is.
-mod young {
-    #![allow(unsafe_code)] // an owner end behind a shared reference
+mod own {
+    #![allow(unsafe_code)] // what comes out of a deque is a completion
 
-    use super::{Completion, Local, Worker};
+    use std::ptr::NonNull;
+
+    use super::deque::Deque;
+    use super::{Completion, Worker};
+    use crate::cell::Header;
     use crate::sync::PortMark;
 
-    /// A deque's young end, which only the worker of its index gets.
-    pub(super) struct Young {
-        local: Local<Completion>,
+    /// A worker's stack: its young end for the worker, its old end for everybody.
+    pub(super) struct Own {
+        /// Of completions' cells.
+        deque: Deque<Header>,
         /// The one port whose workers may come.
         port: PortMark,
     }
 
-    // SAFETY: `of` is the only way in. It takes the worker whose end it is, of one port only, and that port has one thread
-    // at an index at a time (`Pool::claim`, whose lock orders one tenant before the next); a `Worker` does not leave its
-    // thread.
-    unsafe impl Sync for Young {}
-
-    impl Young {
-        pub(super) fn new(local: Local<Completion>) -> Self {
+    // A worker is the deque's owner: of one port only, and that port has one thread at an index at a time (`Pool::claim`, whose lock
+    // orders one tenant before the next); a `Worker` does not leave its thread.
+    impl Own {
+        pub(super) fn new(alone: bool) -> Self {
             Self {
-                local,
+                deque: Deque::new(alone),
                 port: PortMark::new(),
             }
         }
 
-        /// None for the worker of another port than the first that came.
-        pub(super) fn of(&self, worker: Worker<'_>) -> Option<&Local<Completion>> {
-            self.port.is(worker.port()).then_some(&self.local)
+        /// Gives it back if there is no room, or to the worker of another port than the first that came.
+        #[inline]
+        pub(super) fn push(
+            &self,
+            completion: Completion,
+            worker: Worker<'_>,
+        ) -> Result<(), Completion> {
+            if !self.port.is(worker.port()) {
+                return Err(completion);
+            }
+            self.deque.push(completion.into_ptr()).map_err(out)
+        }
+
+        /// The youngest, for the worker whose it is.
+        #[inline]
+        pub(super) fn pop(&self, worker: Worker<'_>) -> Option<Completion> {
+            let mine = self.port.is(worker.port());
+            mine.then(|| self.deque.pop()).flatten().map(out)
+        }
+
+        /// The oldest, for anybody.
+        pub(super) fn steal(&self) -> Option<Completion> {
+            self.deque.steal().map(out)
+        }
+
+        pub(super) fn is_empty(&self) -> bool {
+            self.deque.is_empty()
+        }
+    }
+
+    fn out(cell: NonNull<Header>) -> Completion {
+        // SAFETY: `push` took it from a completion, and the deque gives each item to one: its owner is one thread at a time.
+        unsafe { Completion::from_ptr(cell) }
+    }
+
+    impl Drop for Own {
+        fn drop(&mut self) {
+            while self.steal().is_some() {}
         }
     }
 }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use super::{Bounds, Idle, Shift};
 use crate::cell::Home;
 use crate::completion::{Attempt, Completion};
+use crate::local::Local;
 use crate::port::dispatcher::Worker;
 use crate::port::pool::PanicPolicy;
-use crate::port::{Route, halt};
+use crate::port::{Inner, Route, halt};
 use crate::sync::mutant;
 
 /// How many picks a worker makes between two looks at what bounds its work.
@@ -76,12 +77,15 @@ impl Shift<'_> {
 
     /// Runs that many, or fewer if this worker is to return; false if it found nothing to run.
     fn run_some(&mut self, most: usize) -> bool {
+        let (inner, local) = (self.inner, self.local);
         for _ in 0..most {
-            let Some(completion) = self.pick() else {
+            let Some(completion) = self.pick(inner, local) else {
                 return false;
             };
-            self.found();
-            if !self.run(completion) || self.is_halted() {
+            if self.fresh {
+                self.found();
+            }
+            if !self.run(inner, local, completion) || self.is_halted() {
                 break;
             }
         }
@@ -90,18 +94,16 @@ impl Shift<'_> {
 
     /// What to run now: the turn list within its budget, then what the strategy says. If that has nothing, the turn goes
     /// on; else what is left of it joins the back of the queue.
-    #[inline]
-    fn pick(&mut self) -> Option<Completion> {
-        let (inner, local) = (self.inner, self.local);
+    #[inline(always)]
+    fn pick(&mut self, inner: &Inner, local: &Local) -> Option<Completion> {
         if inner.permits.are_limited() && !self.may_run() {
             return self.next_unpermitted();
         }
+        let in_turn = !local.turn.is_empty();
         let left = local.turn_left.get();
-        if left > 0 {
-            if let Some(completion) = local.turn.pop_front() {
-                local.turn_left.set(left - 1);
-                return Some(completion);
-            }
+        if in_turn && left > 0 {
+            local.turn_left.set(left - 1);
+            return local.turn.pop_front();
         }
         local.turn_left.set(inner.pool.knobs.turn_budget);
         local.picks.set(local.picks.get().wrapping_add(1));
@@ -109,11 +111,12 @@ impl Shift<'_> {
         if self.to_look == 0 {
             self.look();
         }
-        let next = self.next();
-        if local.turn.is_empty() {
-            return next;
-        }
-        self.end_turn(next)
+        let next = if inner.affinity.is_used() {
+            self.next_of_both()
+        } else {
+            inner.dispatcher.next(Worker::new(local))
+        };
+        if in_turn { self.end_turn(next) } else { next }
     }
 
     #[cold]
@@ -145,13 +148,10 @@ impl Shift<'_> {
 
     /// From the strategy, or of what is for this worker alone: each in its turn, or the one that has something. The even picks
     /// are the strategy's, which does what it does now and then at multiples of two.
-    #[inline]
-    fn next(&self) -> Option<Completion> {
+    #[cold]
+    fn next_of_both(&self) -> Option<Completion> {
         let (inner, local) = (self.inner, self.local);
         let strategy = || inner.dispatcher.next(Worker::new(local));
-        if !inner.affinity.is_used() {
-            return strategy();
-        }
         let own = || inner.affinity.pop(local.index);
         if local.picks.get() % 2 == 0 {
             strategy().or_else(own)
@@ -184,29 +184,28 @@ impl Shift<'_> {
     }
 
     /// Attempts what is due, and runs what is finished. Whether to go on.
-    #[inline]
-    fn run(&mut self, completion: Completion) -> bool {
-        let home = &*self.inner.home;
-        if !std::ptr::eq(Home::of(completion.ptr()), home) {
+    #[inline(always)]
+    fn run(&mut self, inner: &Inner, local: &Local, completion: Completion) -> bool {
+        if !std::ptr::eq(Home::of(completion.ptr()), local.home()) {
             return self.run_of_another(completion);
         }
         let finished = if completion.is_due() {
-            match self.inner.attempt(completion.into_ptr()) {
+            match inner.attempt(completion.into_ptr()) {
                 Some(done) => done,
                 None => return true,
             }
         } else {
             completion
         };
-        let depth = self.local.depth.get();
-        self.local.depth.set(depth + 1);
-        finished.run_uncrossed(home);
+        let depth = local.depth.get();
+        local.depth.set(depth + 1);
+        finished.run_uncrossed(local.home());
         self.ran_one(depth);
         true
     }
 
     /// A handler that was begun at that depth is over.
-    #[inline]
+    #[inline(always)]
     fn ran_one(&mut self, depth: usize) {
         self.local.depth.set(depth);
         self.local.finish();
