@@ -161,6 +161,7 @@ impl Local {
     }
 
     /// Runs `f` with the worker that this thread is for the port of that number, if it is one.
+    #[inline]
     pub(crate) fn with_port<R>(port: u32, f: impl FnOnce(Option<&Local>) -> R) -> R {
         let current = CURRENT.try_with(Cell::get).unwrap_or(ptr::null());
         // SAFETY: as in `with`.
@@ -201,6 +202,7 @@ thread_pointer!(HELD: Held);
 
 impl Held {
     /// Runs `f` with the strand of that address held on this thread, also if it panics.
+    #[inline]
     pub(crate) fn enter<R>(strand: *const (), f: impl FnOnce() -> R) -> R {
         struct Leave(*const Held);
         impl Drop for Leave {

@@ -335,6 +335,16 @@ impl Line {
         }
     }
 
+    /// Who was served is done: the next, which is served now, if it came before the last look; if none did, the caller asks `next`.
+    ///
+    /// # Safety
+    ///
+    /// As [`next`](Self::next).
+    #[inline]
+    pub(crate) unsafe fn next_at_hand(&self) -> Option<Completion> {
+        self.rest.pop_front()
+    }
+
     /// Who was served is done: the next, which is served now; if there is none, the line is free.
     ///
     /// # Safety

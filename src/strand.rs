@@ -11,9 +11,10 @@ use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::mem::ManuallyDrop;
 
-use crate::completion;
+use crate::completion::{self, Completion};
 use crate::error::Full;
 use crate::local::{Held, Local};
+use crate::port::dispatcher::{Origin, Worker};
 use crate::port::{CompletionPort, Inner, Route, WeakPort};
 use crate::queue::Line;
 use crate::sync::{Arc, Weak, mutant};
@@ -118,6 +119,7 @@ struct Turn<T> {
 }
 
 impl<T> Drop for Turn<T> {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: this is the turn, and it ends here.
         unsafe { Shared::let_next_in(self.strand, self.next_by) };
@@ -126,8 +128,25 @@ impl<T> Drop for Turn<T> {
 
 impl Gate {
     /// What this strand is called on the threads that hold it.
+    #[inline]
     fn name(&self) -> *const () {
         (&raw const *self).cast()
+    }
+
+    /// Lets `next` in, if this thread works for the port; else gives it back.
+    #[inline]
+    fn let_in_here(&self, next: Completion, by: Route) -> Option<Completion> {
+        self.port.with_local(next, |next, inner, local| {
+            let worker = Worker::new(local);
+            let origin = match by {
+                Route::Outside => Origin::Outside,
+                // What follows from a handler runs next on its thread, as long as nothing else waits there for the same thread: or
+                // two strands would wait for each other.
+                Route::Finished if local.turn.is_empty() => Origin::Finished(worker),
+                Route::Finished | Route::Posted => Origin::Posted(worker),
+            };
+            inner.place(next, origin);
+        })
     }
 }
 
@@ -137,25 +156,50 @@ impl<T> Shared<T> {
     /// # Safety
     ///
     /// The caller has the turn, and the line or the caller a handle.
+    #[inline]
     unsafe fn let_next_in(this: *const Self, by: Route) {
         // SAFETY: the caller's promise; whoever is let in below may let it go, and it is not used after that.
+        let gate = unsafe { &(*this).gate };
+        // SAFETY: the caller has the turn.
+        let next = match unsafe { gate.line.next_at_hand() } {
+            // The line is not free meanwhile, and keeps its handle.
+            Some(next) => match gate.let_in_here(next, by) {
+                None => return,
+                elsewhere => elsewhere,
+            },
+            None => None,
+        };
+        // SAFETY: the caller's promise.
+        unsafe { Self::let_next_in_fully(this, by, next) };
+    }
+
+    /// As `let_next_in`, where that has not `next` at hand, or does not know its way.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    unsafe fn let_next_in_fully(this: *const Self, by: Route, next: Option<Completion>) {
+        // SAFETY: the caller's promise, as in `let_next_in`.
         let shared = unsafe { &*this };
         let port = shared.gate.port.reach();
         // Out of the line before that is free: the next to come puts its own there.
         let mut kept = shared.kept.take();
         // SAFETY: the caller has the turn.
-        while let Some(next) = unsafe { shared.gate.line.next() } {
+        let look = || unsafe { shared.gate.line.next() };
+        let mut next = next.or_else(look);
+        while let Some(call) = next {
             // SAFETY: it was made by `Arc::new`, and somebody has a handle: the caller's promise.
             kept = kept.or_else(|| Some(unsafe { another_handle(this) }));
             shared.kept.set(kept.take());
             match port.inner() {
-                Some(inner) => return inner.hand(next, route(inner, by)),
+                Some(inner) => return inner.hand(call, route(inner, by)),
                 None => {
                     // Not one within the other: the ticket of each sees that the strand is held here, and leaves the rest to us.
-                    Held::enter(shared.gate.name(), || drop(next));
+                    Held::enter(shared.gate.name(), || drop(call));
                     kept = shared.kept.take();
                 }
             }
+            next = look();
         }
         if mutant("strand-keeps-itself") {
             std::mem::forget(kept.take());
@@ -174,8 +218,7 @@ unsafe fn another_handle<T>(strand: *const Shared<T>) -> Arc<Shared<T>> {
     unsafe { Arc::from_raw(strand) }
 }
 
-/// What follows from a handler runs next on its thread, as long as nothing else waits there for the same thread: or two strands
-/// would wait for each other.
+/// As in [`Gate::let_in_here`].
 fn route(inner: &Inner, by: Route) -> Route {
     let first = || {
         Local::with(&inner.home, |local| {
@@ -210,6 +253,7 @@ impl<T> Drop for Queued<T> {
 
 impl<T, F: FnOnce(&mut T)> Call<T, F> {
     /// Its turn has come: with it the handler ends, so what follows may stay with its thread.
+    #[inline]
     fn run(self) {
         let Self { call, ticket } = self;
         let strand = ManuallyDrop::new(ticket).0;
@@ -241,6 +285,7 @@ impl<T> Shared<T> {
     /// # Safety
     ///
     /// As [`let_next_in`](Self::let_next_in).
+    #[inline]
     unsafe fn serve(this: *const Self, call: impl FnOnce(&mut T), next_by: Route) {
         let turn = Turn {
             strand: this,

@@ -26,6 +26,19 @@ impl WeakPort {
         self.inner.upgrade().map_or(Reached::Gone, Reached::Kept)
     }
 
+    /// Runs `f` with the port and with the worker that this thread is for it, if it is one; else gives back what `f` would get.
+    #[inline]
+    pub(crate) fn with_local<T>(&self, given: T, f: impl FnOnce(T, &Inner, &Local)) -> Option<T> {
+        Local::with_port(self.number, |local| match local {
+            Some(local) => {
+                // SAFETY: as in `with`.
+                f(given, unsafe { &*self.inner.as_ptr() }, local);
+                None
+            }
+            None => Some(given),
+        })
+    }
+
     /// Runs `f` with the port, if it is still there. A thread that works for it counts nothing.
     pub(crate) fn with<R>(&self, f: impl FnOnce(Option<&Inner>) -> R) -> R {
         if Local::with_port(self.number, |local| local.is_some()) {
