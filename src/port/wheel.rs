@@ -290,7 +290,9 @@ impl Wheel {
         // SAFETY: the list invariant: the node is alive; it was taken out of its slot, so no other reference exists.
         let inner = unsafe { node.as_mut() };
         let rest = inner.prev;
-        prefetch(rest);
+        if let Some(rest) = rest {
+            crate::queue::prefetch(rest.as_ptr());
+        }
         let number = self.place(inner.tick);
         let chain = &mut self.chains[number as usize];
         inner.chain = number;
@@ -356,16 +358,6 @@ fn empty_chains() -> Box<Chains> {
     }
     // SAFETY: the global allocator gave this memory for this layout, and all zeroes are `None`s of `Option<NonNull>`.
     unsafe { Box::from_raw(memory) }
-}
-
-/// Asks for a node's memory ahead of its use, where there is a way to.
-fn prefetch(_link: Link) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if let Some(node) = _link {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch is a hint that may name any address; SSE is part of x86-64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(node.as_ptr().cast()) };
-    }
 }
 
 #[cfg(test)]

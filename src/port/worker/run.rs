@@ -116,9 +116,13 @@ impl Shift<'_> {
         } else {
             inner.dispatcher.next(Worker::new(local))
         };
-        if in_turn { self.end_turn(next) } else { next }
+        match next {
+            Some(next) if !in_turn => Some(next),
+            next => self.end_turn(next),
+        }
     }
 
+    /// What is left of the turn makes room for `next`; or goes on, if there is none. A look may have brought something, too.
     #[cold]
     fn end_turn(&self, next: Option<Completion>) -> Option<Completion> {
         let turn = &self.local.turn;
