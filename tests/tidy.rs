@@ -90,7 +90,6 @@ const PANICS: &[&str] = &[
     "src/cell.rs: while it is compiled",
     "src/conformance/mod.rs: a test that fails",
     "src/conformance/models.rs: a model that fails",
-    "src/dispatch/work_stealing/deque.rs: the models' deque, when a model fails",
     "src/initiation/future.rs: a future that is polled after it was ready, as everywhere",
     "src/initiation/wait.rs: a buffer of the user's own panicked before",
     "src/model.rs: what a model was built with",
