@@ -50,7 +50,7 @@ impl Guard {
         for connections in [1, 64] {
             add(What::EchoInstructions { connections }, &each);
         }
-        for shape in [Shape::Post, Shape::Tree] {
+        for shape in [Shape::Post, Shape::Tree, Shape::Strand] {
             add(What::PostInstructions(shape), &each);
         }
         for connections in [1, 64] {
@@ -128,8 +128,7 @@ impl fmt::Display for Guard {
             What::EchoInstructions { connections } => {
                 write!(f, "instructions/echo-{connections}")?;
             }
-            What::PostInstructions(Shape::Post) => write!(f, "instructions/post")?,
-            What::PostInstructions(Shape::Tree) => write!(f, "instructions/tree")?,
+            What::PostInstructions(shape) => write!(f, "instructions/{}", shape.name())?,
             What::EchoCalls { connections } => write!(f, "calls/echo-{connections}")?,
             What::IdleBytes => write!(f, "bytes/idle")?,
         }

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::ValueEnum;
-use proactor::{CompletionPort, Proactor, Strategy};
+use proactor::{CompletionPort, Proactor, Strand, Strategy};
 
 /// Levels of a tree, and with them the handlers of a round.
 const LEVELS: u32 = 9;
@@ -17,6 +17,8 @@ pub(crate) enum Shape {
     Post,
     /// Each handler, two others
     Tree,
+    /// As the first, but to a strand
+    Strand,
 }
 
 impl Shape {
@@ -24,6 +26,7 @@ impl Shape {
         match self {
             Self::Post => "post",
             Self::Tree => "tree",
+            Self::Strand => "strand",
         }
     }
 }
@@ -43,10 +46,12 @@ pub(crate) fn run(shape: Shape, strategy: Strategy, rounds: usize) -> Result<(),
         .build();
     let proactor = proactor.map_err(|error| error.to_string())?;
     let before = RAN.load(Ordering::Relaxed);
+    let strand = Strand::new(&proactor, ());
     for _ in 0..rounds {
         match shape {
             Shape::Post => (0..HANDLERS).for_each(|_| proactor.post(count)),
             Shape::Tree => grow(proactor.port(), LEVELS),
+            Shape::Strand => (0..HANDLERS).for_each(|_| strand.post(|()| count())),
         }
         proactor.run();
     }
@@ -74,7 +79,7 @@ mod tests {
 
     #[test]
     fn every_handler_of_every_shape_runs() {
-        for shape in [Shape::Post, Shape::Tree] {
+        for shape in [Shape::Post, Shape::Tree, Shape::Strand] {
             for strategy in Strategy::ALL {
                 assert_eq!(run(shape, strategy, 3), Ok(()), "{shape:?}, {strategy}");
             }
