@@ -180,7 +180,7 @@ mod tests {
 
     /// Numbers in place of pointers, beginning with 1.
     fn item(number: usize) -> NonNull<usize> {
-        NonNull::without_provenance(std::num::NonZeroUsize::new(number).unwrap())
+        NonNull::new(ptr::without_provenance_mut(number)).expect("above zero")
     }
 
     fn number(item: NonNull<usize>) -> usize {
