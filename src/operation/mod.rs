@@ -224,10 +224,14 @@ where
     /// Each part by itself, so that none is copied twice.
     #[inline(always)]
     unsafe fn run_from(place: *mut Self, raw: i64, free: impl FnOnce()) {
+        let op = place.wrapping_byte_add(offset_of!(Self, op)).cast::<O>();
+        let handler = place
+            .wrapping_byte_add(offset_of!(Self, handler))
+            .cast::<H>();
         // SAFETY: the caller's promise.
-        let op = unsafe { (&raw const (*place).op).read() };
+        let op = unsafe { op.read() };
         // SAFETY: the caller's promise.
-        let handler = unsafe { (&raw const (*place).handler).read() };
+        let handler = unsafe { handler.read() };
         free();
         handler.call(op.finish(decode(raw, O::KIND)));
     }
