@@ -6,7 +6,7 @@
 //! median counts. Rows are printed as JSON, one a line, which is how programs here talk to each other, or as a
 //! [`table`](table::matrix) for people. [`process`] runs what is measured in a process of its own, pins it to processors,
 //! and reads its processor time and its memory; [`servers`] are the echo servers, ours and the peers', and [`load`] their
-//! clients; [`case`] runs one case of a bench, and [`count`] tells that each of many calls ran once, and what it cost; [`cli`] holds the manners of the command lines.
+//! clients; [`case`] runs one case of a bench, and [`example`] builds an example of the library; [`count`] tells that each of many calls ran once, and what it cost; [`cli`] holds the manners of the command lines.
 //!
 //! ```
 //! use proactor_bench::rows::{Metric, Series};
@@ -27,6 +27,7 @@
 pub mod case;
 pub mod cli;
 pub mod count;
+pub mod example;
 pub mod load;
 pub mod process;
 pub mod progress;

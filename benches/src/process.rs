@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -96,6 +96,37 @@ impl Server {
                 Err(io::Error::other(text))
             }
         }
+    }
+
+    /// Starts one that says nothing, on all processors, and waits until it accepts connections at `address`, for at most ten seconds.
+    ///
+    /// # Errors
+    ///
+    /// If it does not start, ends, or nobody accepts connections there in time.
+    pub fn start_at(mut command: Command, address: SocketAddr) -> io::Result<Self> {
+        pin(&processors()?)?;
+        let named = format!("{command:?}");
+        let starting = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot start {named}: {error}"))
+            })?;
+        let mut server = Self {
+            child: starting,
+            address,
+        };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            server.check()?;
+            if TcpStream::connect(address).is_ok() {
+                return Ok(server);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let text = format!("{named} does not accept connections at {address}");
+        Err(io::Error::other(text))
     }
 
     /// Where it listens.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::guard::Guard;
-use crate::workshop::workspace;
+use proactor_bench::example::workspace;
 
 pub(crate) struct Ceilings {
     path: PathBuf,

@@ -1,8 +1,9 @@
 //! What a measurement needs: the tools, the program that is measured, and a place for what is found.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+
+use proactor_bench::example::{self, workspace};
 
 use crate::guard::{Guard, What};
 
@@ -31,7 +32,7 @@ impl Workshop {
             look_for("valgrind", "instructions")?;
         }
         let echo_server = match uses(|what| !matches!(what, What::PostInstructions(_))) {
-            true => build_echo_server()?,
+            true => example::built("echo_server")?,
             false => PathBuf::new(),
         };
         let directory = workspace().join("target/guards");
@@ -49,12 +50,6 @@ impl Workshop {
     }
 }
 
-/// The root of the source that this was built from.
-pub(crate) fn workspace() -> &'static Path {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package)
-}
-
 fn look_for(tool: &str, what: &str) -> Result<(), String> {
     let mut asked = Command::new(tool);
     asked
@@ -66,53 +61,5 @@ fn look_for(tool: &str, what: &str) -> Result<(), String> {
         _ => Err(format!(
             "{what} are counted by {tool}, which is not here: install it (Debian: `apt-get install {tool}`), or choose guards by name"
         )),
-    }
-}
-
-fn build_echo_server() -> Result<PathBuf, String> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let building = Command::new(cargo)
-        .args(["build", "--release", "-p", "proactor"])
-        .args(["--example", "echo_server", "--message-format=json"])
-        .current_dir(workspace())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn();
-    let mut building = building.map_err(|error| format!("cannot run cargo: {error}"))?;
-    let mut messages = String::new();
-    if let Some(mut stdout) = building.stdout.take() {
-        let read = stdout.read_to_string(&mut messages);
-        read.map_err(|error| format!("cannot hear cargo: {error}"))?;
-    }
-    let status = building
-        .wait()
-        .map_err(|error| format!("cannot wait for cargo: {error}"))?;
-    executable(&messages)
-        .filter(|_| status.success())
-        .ok_or_else(|| "the echo server could not be built: cargo said why".into())
-}
-
-/// The echo server, in the messages of cargo.
-fn executable(messages: &str) -> Option<PathBuf> {
-    let messages = messages.lines().rev();
-    let mut values = messages.filter_map(|line| serde_json::from_str(line).ok());
-    values.find_map(|message: serde_json::Value| {
-        let built = message["target"]["name"] == "echo_server";
-        built.then(|| message["executable"].as_str().map(PathBuf::from))?
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cargo_says_where_the_server_is() {
-        let messages = "\
-            {\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"proactor\"},\"executable\":null}\n\
-            {\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"echo_server\"},\"executable\":\"/t/echo_server\"}\n\
-            {\"reason\":\"build-finished\",\"success\":true}\n";
-        assert_eq!(executable(messages), Some("/t/echo_server".into()));
-        assert_eq!(executable("{\"reason\":\"build-finished\"}"), None);
     }
 }

@@ -56,6 +56,7 @@ pub(crate) fn all(report: &Report) -> Vec<Bar> {
     timers(&figures, &mut bars);
     idle(&figures, &mut bars);
     http(&figures, &mut bars);
+    redis(&figures, &mut bars);
     counted(&figures, &mut bars);
     bars
 }
@@ -224,6 +225,22 @@ fn http(figures: &Figures<'_>, bars: &mut Vec<Bar>) {
                 ),
                 at_most: 1.0,
                 figure: quotient(rate(theirs), rate(peer)),
+            });
+        }
+    }
+}
+
+fn redis(figures: &Figures<'_>, bars: &mut Vec<Bar>) {
+    let (peer, name) = STRATEGIES[2];
+    // As a share of redis-server's: level, and 1.2 times it.
+    for (pipeline, at_most) in [(1, 1.0), (16, 0.83)] {
+        for command in ["GET", "SET"] {
+            let case = format!("{command}, pipeline {pipeline}");
+            let ratio = figures.ratio(Part::Redis, &case, "rate", (peer, 2));
+            bars.push(Bar {
+                what: format!("{case}: requests/s of redis-server over mini_redis, {name} x2"),
+                at_most,
+                figure: quotient(Some(1.0), ratio),
             });
         }
     }

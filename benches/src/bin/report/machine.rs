@@ -21,7 +21,7 @@ const PACKAGES: &[&str] = &[
     "tokio",
 ];
 /// Peers in C and C++, as Debian names them.
-const DEBIAN_PACKAGES: &[&str] = &["libasio-dev", "libuv1-dev"];
+const DEBIAN_PACKAGES: &[&str] = &["libasio-dev", "libuv1-dev", "redis-server"];
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Machine {

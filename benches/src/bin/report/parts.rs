@@ -25,18 +25,21 @@ pub(crate) enum Part {
     Idle,
     /// One hyper service here and on tokio
     Http,
+    /// The example of a small Redis beside redis-server
+    Redis,
     /// What is counted and not timed
     Guards,
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Echo,
         Self::Pools,
         Self::Dispatch,
         Self::Timers,
         Self::Idle,
         Self::Http,
+        Self::Redis,
         Self::Guards,
     ];
 
@@ -48,6 +51,7 @@ impl Part {
             Self::Timers => "timers",
             Self::Idle => "idle",
             Self::Http => "http",
+            Self::Redis => "redis",
             Self::Guards => "guards",
         }
     }
@@ -58,6 +62,7 @@ impl Part {
             (Self::Echo | Self::Pools, true) => &["--rounds=1", "--seconds=0.1"],
             (Self::Echo | Self::Pools, false) => &["--rounds=5", "--seconds=0.3"],
             (Self::Dispatch | Self::Timers | Self::Idle | Self::Http, true) => &["--rounds=1"],
+            (Self::Redis, true) => &["--rounds=1", "--requests=10000"],
             _ => &[],
         };
         let run = |program, arguments: &[&'static str]| Run {
@@ -87,6 +92,7 @@ impl Part {
             // All of it is about a peer.
             Self::Http if cfg!(feature = "peers") => vec![run("http", &[])],
             Self::Http => Vec::new(),
+            Self::Redis => vec![run("redis", &[])],
             Self::Guards => vec![run("guards", &[])],
         }
     }
@@ -103,7 +109,9 @@ impl Part {
         }
         match rows.is_empty() {
             // It has said what it lacks, if anything.
-            true if self != Self::Http => Err(format!("{self} measured nothing")),
+            true if !matches!(self, Self::Http | Self::Redis) => {
+                Err(format!("{self} measured nothing"))
+            }
             _ => Ok(rows),
         }
     }

@@ -76,6 +76,13 @@ const PICTURES: &[Picture] = &[
         metric: "rate",
         over_base: true,
     },
+    Picture {
+        name: "redis",
+        title: "redis-benchmark, 50 connections: requests per second, over redis-server",
+        part: Part::Redis,
+        metric: "rate",
+        over_base: true,
+    },
 ];
 
 /// Names and SVG of all that there are figures for.
