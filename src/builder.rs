@@ -116,8 +116,9 @@ impl Builder {
         self
     }
 
-    /// How many completions in a row a thread runs of what its own handlers finished, before the queue has its turn.
-    /// Default: 16. More keeps data warm, fewer is fairer; 0 is strict order of arrival.
+    /// How many completions in a row a thread runs of what its own handlers finished, before the queue has its turn; a future that goes
+    /// on since its output was there at once counts as one. Default: 16. More keeps data warm, fewer is fairer; 0 is strict order of
+    /// arrival.
     pub fn turn_budget(mut self, completions: usize) -> Self {
         self.knobs.turn_budget = completions;
         self

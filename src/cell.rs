@@ -260,6 +260,8 @@ pub(crate) struct Home {
     pub(crate) ledger: Ledger,
     /// How many calls from outside may be pending, if there is a limit.
     pub(crate) pressure: Option<Pressure>,
+    /// How much in a row a thread does of what follows from what it did, before others have their turn.
+    pub(crate) turn: usize,
     /// Which port, among all of this process: a key of one is nothing to another.
     pub(crate) id: u32,
     me: Weak<Self>,
@@ -284,7 +286,7 @@ unsafe impl Send for Home {}
 
 impl Home {
     /// A home at an address that stays.
-    pub(crate) fn new(workers: usize, most: Option<NonZeroUsize>) -> Arc<Self> {
+    pub(crate) fn new(workers: usize, most: Option<NonZeroUsize>, turn: usize) -> Arc<Self> {
         let depot = || {
             QuietMutex::new(Depot {
                 magazines: Vec::new(),
@@ -294,6 +296,7 @@ impl Home {
         let home = Arc::new_cyclic(|me| Self {
             ledger: Ledger::new(workers),
             pressure: most.map(|most| Pressure::new(workers, most)),
+            turn,
             id: sync::fresh_id(),
             me: me.clone(),
             depots: [depot(), depot(), depot(), depot()],
@@ -509,7 +512,7 @@ mod cache;
 mod table;
 
 use table::FREE;
-pub(crate) use table::VTable;
+pub(crate) use table::{Run, VTable};
 
 #[cfg(all(test, not(proactor_loom)))]
 mod tests {
@@ -522,7 +525,7 @@ mod tests {
 
     #[test]
     fn cells_of_one_home_never_overlap_and_name_their_home() {
-        let home = Home::new(1, None);
+        let home = Home::new(1, None, 0);
         let mut cells: Vec<_> = (0..1000)
             .map(|_| {
                 home.alloc(Class::Middle, &TEST, phase::DONE, 7)
@@ -536,7 +539,7 @@ mod tests {
 
     #[test]
     fn a_freed_cell_serves_again_under_another_generation() {
-        let home = Home::new(1, None);
+        let home = Home::new(1, None, 0);
         let first = home.alloc(Class::Middle, &TEST, phase::PENDING, 0);
         let generation = header(first).generation();
         assert!(ptr::eq(Home::of(first), &raw const *home));
@@ -549,7 +552,7 @@ mod tests {
 
     #[test]
     fn what_one_thread_frees_another_can_have() {
-        let home = Home::new(1, None);
+        let home = Home::new(1, None, 0);
         let cells: Vec<usize> = (0..500)
             .map(|_| {
                 home.alloc(Class::Middle, &TEST, phase::DONE, 0)

@@ -8,7 +8,7 @@ use std::mem::{ManuallyDrop, offset_of};
 use crate::cell::{self, Class, Header, Home, Ptr, VTable, header, phase};
 use crate::id::{Kind, ObjectId};
 use crate::local::Local;
-use crate::operation::{self, Attempted, Request, code};
+use crate::operation::{self, Attempted, Request, Returned, code};
 use crate::sync::Arc;
 
 /// One completion: what a [`Dispatcher`](crate::dispatch::Dispatcher) queues and a worker runs.
@@ -85,7 +85,11 @@ impl Completion {
     /// Whether whoever finishes it is to run it, at once.
     #[inline]
     pub(crate) fn is_at_once(&self) -> bool {
-        header(self.0).vtable().at_once
+        match header(self.0).vtable().at_once {
+            None => false,
+            // SAFETY: the cell is ours, and its table is its body's.
+            Some(asked) => unsafe { asked(self.0) },
+        }
     }
 
     /// Runs the handler on this thread; false if the operation turned out not to be finished yet and has
@@ -161,11 +165,27 @@ pub(crate) trait Attempt: Send + Sync {
     fn pause(&self, local: &Local) -> bool;
     /// It goes on.
     fn resume(&self, local: &Local);
+    /// Asks an operation to end as cancelled.
+    fn ask_to_end(&self, cell: Ptr, generation: u32);
+    /// Lets go of the direction that a finished operation has kept, with what it gives back.
+    fn give_back(&self, cell: Ptr, generation: u32, object: ObjectId, returned: Option<Returned>);
 }
 
 /// The port that a home belongs to, if it is not gone.
 pub(crate) fn port_of(home: &Home) -> Option<Arc<dyn Attempt>> {
     home.owner.get().and_then(|owner| owner.port.upgrade())
+}
+
+/// Runs `f` with the port that a home belongs to, if it is not gone. A thread that works for it counts nothing.
+pub(crate) fn with_port<R>(home: &Home, f: impl FnOnce(Option<&dyn Attempt>) -> R) -> R {
+    let Some(owner) = home.owner.get() else {
+        return f(None);
+    };
+    if Local::with(home, |local| local.is_some()) {
+        // SAFETY: whoever works for the port has borrowed it for as long: `Inner::work`.
+        return f(Some(unsafe { &*owner.port.as_ptr() }));
+    }
+    f(owner.port.upgrade().as_deref())
 }
 
 /// Has the port make the system call of an operation that is due. Without a port it ends as cancelled.
@@ -347,7 +367,7 @@ const fn call_table<F: FnOnce() + Send + 'static>(counted: bool) -> VTable {
         holds: false,
         line: None,
         waker: None,
-        at_once: false,
+        at_once: None,
     }
 }
 

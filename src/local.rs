@@ -8,7 +8,7 @@ use std::task::Waker;
 
 use crate::cell::Home;
 use crate::queue::List;
-use crate::sync::thread_pointer;
+use crate::sync::{thread_pointer, thread_slot};
 use crate::work::Counters;
 
 /// A worker's own side. It stands on the worker's stack for as long as the thread works.
@@ -187,6 +187,31 @@ impl Local {
                 true
             }
             None => false,
+        })
+    }
+}
+
+// How many outputs in a row this thread, as no worker, has taken that were there at once.
+thread_slot!(AT_ONCE: Cell<usize> = Cell::new(0));
+
+impl Local {
+    /// Whether a future on this thread may go on with an output that was there at once: a worker has one more of its turn for that. If not,
+    /// others come first.
+    pub(crate) fn may_go_on(home: &Home) -> bool {
+        Self::with(home, |local| match local {
+            Some(local) => {
+                let left = local.turn_left.get();
+                local.turn_left.set(left.saturating_sub(1));
+                left > 0
+            }
+            None => {
+                let taken = AT_ONCE.try_with(|taken| {
+                    let before = taken.get();
+                    taken.set(if before < home.turn { before + 1 } else { 0 });
+                    before
+                });
+                taken.is_ok_and(|before| before < home.turn)
+            }
         })
     }
 }

@@ -491,7 +491,7 @@ impl Calls {
     /// An empty one.
     pub fn new() -> Self {
         Self {
-            home: crate::cell::Home::new(0, None),
+            home: crate::cell::Home::new(0, None, 0),
             queue: crate::queue::Injector::new(),
         }
     }

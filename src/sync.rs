@@ -187,6 +187,20 @@ mod imp {
         pub(crate) const fn changed(&self) {}
     }
 
+    /// A cell whose accesses loom would see; here a plain one, with the same interface.
+    #[derive(Debug, Default)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+
     /// The value of a counter that nobody else writes now: its owner, or whoever has its lock, asks.
     #[inline(always)]
     pub(crate) fn own(counter: &atomic::AtomicUsize) -> usize {

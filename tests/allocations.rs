@@ -1,4 +1,4 @@
-//! Once warm, calls, timers, reads and writes allocate nothing. Alone in its binary, for the allocator that counts.
+//! Once warm, calls, timers, reads and writes allocate nothing, awaited or with handlers. Alone in its binary, for the allocator that counts.
 #![cfg(not(proactor_loom))]
 #![allow(unsafe_code)] // a global allocator, which hands everything on to the system's
 
@@ -6,11 +6,14 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::future::{IntoFuture, poll_fn};
 use std::io::{Read, Write};
 use std::net::TcpStream as StdStream;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -338,7 +341,108 @@ const MESSAGE: [u8; 100] = {
     message
 };
 
-fn echo_allocates_nothing(proactor: &Proactor, name: &str, serve: fn(TcpStream, Vec<u8>)) {
+/// As [`echo`], awaited.
+async fn echo_awaited(stream: TcpStream, mut buf: Vec<u8>) {
+    loop {
+        let (result, read) = stream.read(buf).await;
+        if result.is_ok_and(|count| count == 0) {
+            return;
+        }
+        let (result, written) = stream.write_all(read).await;
+        result.expect("a write");
+        buf = written;
+    }
+}
+
+/// Ready when a call that it has posted has run.
+async fn posted(port: CompletionPort) {
+    let mut posted = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut posted, true) {
+            return Poll::Ready(());
+        }
+        let waker = context.waker().clone();
+        port.post(move || waker.wake());
+        Poll::Pending
+    })
+    .await;
+}
+
+/// A spawned future awaits what `each` makes, again and again; twice as often before it counts.
+fn awaiting_allocates_nothing<F: Future<Output = ()> + Send>(
+    proactor: &Proactor,
+    name: &str,
+    awaits: usize,
+    each: impl Fn() -> F + Send + 'static,
+) {
+    let handle = proactor.spawn(async move {
+        for _ in 0..2 * awaits {
+            each().await;
+        }
+        ALLOCATIONS.store(0, Ordering::SeqCst);
+        COUNTING.store(true, Ordering::SeqCst);
+        for _ in 0..awaits {
+            each().await;
+        }
+        COUNTING.store(false, Ordering::SeqCst);
+        ALLOCATIONS.load(Ordering::SeqCst)
+    });
+    until(name, || handle.is_finished());
+    let count = handle.wait().expect("it ends");
+    assert_eq!(count, 0, "{name}: {awaits} allocated");
+}
+
+fn futures_allocate_nothing(proactor: &Proactor) {
+    let port = proactor.port().clone();
+    awaiting_allocates_nothing(proactor, "awaited calls", COUNTED, move || {
+        posted(port.clone())
+    });
+    let port = proactor.port().clone();
+    awaiting_allocates_nothing(proactor, "awaited timers", 100, move || {
+        let nap = port.sleep(Duration::from_millis(1));
+        async { nap.await.expect("nobody cancels it") }
+    });
+    let port = proactor.port().clone();
+    awaiting_allocates_nothing(
+        proactor,
+        "awaited timers that are dropped",
+        COUNTED,
+        move || {
+            let nap = port.sleep(Duration::from_secs(3600));
+            async { assert!(poll_once(nap.into_future()).await.is_none()) }
+        },
+    );
+    let streams = {
+        let (server, client) = std_pair();
+        [server, client].map(|end| TcpStream::from_std(proactor, end).expect("an open port"))
+    };
+    let streams = Arc::new(streams);
+    awaiting_allocates_nothing(proactor, "awaited reads and writes", COUNTED, move || {
+        let streams = Arc::clone(&streams);
+        async move {
+            let [one, other] = &*streams;
+            assert_eq!(one.write_all(MESSAGE).await.0.expect("room"), MESSAGE.len());
+            let (result, bytes) = other.read_exact([0; MESSAGE.len()]).await;
+            assert_eq!((result.expect("bytes"), bytes), (MESSAGE.len(), MESSAGE));
+        }
+    });
+    echo_allocates_nothing(proactor, "awaited messages", |stream, buf| {
+        proactor.spawn(echo_awaited(stream, buf)).detach();
+    });
+}
+
+/// Polls once, and drops.
+async fn poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+    poll_fn(|context| {
+        Poll::Ready(match Pin::new(&mut future).poll(context) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+fn echo_allocates_nothing(proactor: &Proactor, name: &str, serve: impl Fn(TcpStream, Vec<u8>)) {
     const CONNECTIONS: usize = 8;
     let mut clients: Vec<StdStream> = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -387,6 +491,7 @@ fn nothing_is_allocated(setup: Setup) {
     echo_allocates_nothing(&proactor, "messages", |stream, buf| {
         echo_messages(stream, buf, false);
     });
+    futures_allocate_nothing(&proactor);
     until("the connections are closed", || {
         proactor.port().outstanding() == 1
     });
@@ -478,7 +583,7 @@ fn nothing_is_allocated_here(backend: BackendKind) {
 }
 
 #[test]
-fn calls_timers_reads_and_writes_allocate_nothing_once_warm() {
+fn calls_timers_reads_writes_and_awaiting_them_allocate_nothing_once_warm() {
     for setup in setups(&[2]) {
         within(&setup.to_string(), move || nothing_is_allocated(setup));
     }

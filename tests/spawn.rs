@@ -3,15 +3,17 @@
 
 mod common;
 
-use std::future::{pending, poll_fn};
+use std::future::{IntoFuture, pending, poll_fn};
+use std::io::Write;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{SOON, everywhere, pair, until, within};
-use proactor::{CompletionPort, ErrorKind, PanicPolicy, Proactor, Strand};
+use proactor::{CompletionPort, Error, ErrorKind, Initiation, PanicPolicy, Proactor, Strand};
 
 /// Ready once it has been polled `times` times more; it wakes itself.
 async fn yields(times: usize) {
@@ -73,6 +75,65 @@ fn outputs_come_to_whoever_joins() {
             sum
         });
         assert_eq!(sum.wait().expect("it ends"), 49 * 50 / 2);
+    });
+}
+
+#[test]
+fn an_output_that_is_there_at_once_is_ready_on_the_first_poll() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        let (stream, mut peer) = pair(&proactor);
+        peer.write_all(b"ab").expect("room");
+        let polled = |read: Initiation<_>| {
+            let mut future = pin!(read.into_future());
+            let polled = future
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()));
+            polled.map(|(result, bytes): (Result<usize, Error>, [u8; 1])| {
+                (result.expect("a byte"), bytes)
+            })
+        };
+        // Nobody runs the proactor.
+        assert_eq!(polled(stream.read([0])), Poll::Ready((1, *b"a")));
+        assert_eq!(polled(stream.read([0])), Poll::Ready((1, *b"b")));
+        assert!(polled(stream.read([0])).is_pending());
+        peer.write_all(b"c").expect("room");
+        until("the byte has come", || {
+            proactor.poll(); // Hears of it.
+            polled(stream.read([0])) == Poll::Ready((1, *b"c"))
+        });
+    });
+}
+
+/// A future whose operations all end at once does not keep its thread to itself.
+#[test]
+fn a_future_that_need_never_wait_lets_others_run() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        let (stream, _peer) = pair(&proactor);
+        let others = Arc::new(AtomicBool::new(false));
+        let handle = proactor.spawn({
+            let others = Arc::clone(&others);
+            async move {
+                let mut writes = 0;
+                while !others.load(Ordering::SeqCst) {
+                    stream
+                        .write_all([0; 0])
+                        .await
+                        .0
+                        .expect("nothing is written");
+                    writes += 1;
+                }
+                writes
+            }
+        });
+        proactor.post(move || others.store(true, Ordering::SeqCst));
+        proactor.run();
+        let writes: usize = handle.wait().expect("it ends");
+        assert!(
+            setup.threads > 1 || writes <= 17,
+            "{setup}: {writes} in a row"
+        );
     });
 }
 

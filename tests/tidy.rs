@@ -62,6 +62,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/net/poll.rs: what is lent becomes addresses",
     "src/net/until.rs: buffers become addresses",
     "src/net/vectored.rs: buffers become addresses",
+    "src/operation/awaited.rs: a cell that a future shares with whoever finishes its operation",
     "src/operation/key.rs: a name that is a pointer",
     "src/operation/result.rs: erased bodies are finished",
     "src/operation/perform.rs: requests name buffers by address",

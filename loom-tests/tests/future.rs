@@ -6,11 +6,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use loom::sync::atomic::AtomicBool;
 use loom::thread;
 use loom_tests::{Once, Seen, Wait, join, kills, model, port, workers};
-use proactor::model::Take;
+use proactor::model::{ModelPort, Take};
 use proactor::{Error, Initiation, InitiationFuture, Strategy};
 
 type Units = Poll<Result<usize, Error>>;
@@ -78,7 +79,7 @@ fn drop_against_completion(seen: &Seen) {
     port.arrive(0, 1);
     let finished = called.yet();
     drop(future);
-    assert_eq!(join(worker), 2);
+    join(worker);
     assert_eq!(output.how(), 1);
     seen.saw(if finished {
         "finished before"
@@ -101,6 +102,14 @@ fn what_a_dropped_future_took_is_the_next_ones() {
 fn mutant_a_dropped_future_gives_nothing_back() {
     kills(
         "future-gives-nothing-back",
+        "what_a_dropped_future_took_is_the_next_ones",
+    );
+}
+
+#[test]
+fn mutant_the_finisher_does_not_see_that_the_future_is_gone() {
+    kills(
+        "future-gone-unseen",
         "what_a_dropped_future_took_is_the_next_ones",
     );
 }
@@ -133,7 +142,7 @@ fn drop_within_a_composed_read(seen: &Seen) {
     let finished = called.yet();
     drop(future);
     data.join().expect("they arrive");
-    assert_eq!(join(worker), 2);
+    join(worker);
     assert_eq!(output.how(), 2);
     seen.saw(if finished { "had all" } else { "had a part" });
     drop(object);
@@ -207,19 +216,28 @@ fn poll_against_wake(seen: &Seen) {
     let worker = workers(&port, 1);
     port.arrive(0, 1);
     let last = Arc::new(Calls::default());
-    match poll(&mut future, &last) {
-        Poll::Ready(units) => {
-            assert_eq!(units.expect("a unit"), 1);
-            seen.saw("ready");
-        }
-        Poll::Pending => {
-            last.0.wait();
-            assert!(matches!(poll(&mut future, &last), Poll::Ready(Ok(1))));
-            seen.saw("woken");
-        }
-    }
-    assert_eq!(join(worker), 1);
+    seen.saw(match output(&mut future, &last) {
+        true => "ready",
+        false => "woken",
+    });
+    join(worker);
     drop(object);
+}
+
+/// Polls until it has its unit; whether the first poll had it.
+fn output(future: &mut InitiationFuture<Take>, waker: &Arc<Calls>) -> bool {
+    let mut first = true;
+    loop {
+        match poll(future, waker) {
+            Poll::Ready(units) => {
+                assert_eq!(units.expect("a unit"), 1);
+                return first;
+            }
+            Poll::Pending => waker.0.wait(),
+        }
+        first = false;
+        thread::yield_now(); // It may have been polled in the very moment of its end.
+    }
 }
 
 #[test]
@@ -240,11 +258,105 @@ fn mutant_a_future_keeps_its_first_waker() {
 }
 
 #[test]
+fn mutant_the_waker_is_taken_after_the_end() {
+    kills(
+        "future-finished-first",
+        "a_future_that_is_pending_is_woken_by_its_last_waker",
+    );
+}
+
+#[test]
+fn mutant_a_poll_as_the_waker_is_taken_is_forgotten() {
+    kills(
+        "future-taken-unseen",
+        "a_future_that_is_pending_is_woken_by_its_last_waker",
+    );
+}
+
+#[test]
 fn mutant_a_future_is_not_woken() {
     kills(
         "future-not-woken",
         "a_future_that_is_pending_is_woken_by_its_last_waker",
     );
+}
+
+/// A unit arrives while the operation that is to have it begins: its future is ready at once, or woken.
+fn begin_against_arrival(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 1);
+    let object = port.open(0);
+    port.enter();
+    let worker = workers(&port, 1);
+    let data = {
+        let port = port.clone();
+        thread::spawn(move || port.arrive(0, 1))
+    };
+    let calls = Arc::new(Calls::default());
+    let mut future = object.taking(1).into_future();
+    seen.saw(match output(&mut future, &calls) {
+        true => "ready",
+        false => "woken",
+    });
+    port.cross_off();
+    data.join().expect("it arrives");
+    join(worker);
+    drop(object);
+}
+
+#[test]
+fn a_future_is_ready_or_woken_as_it_begins() {
+    model(
+        "a_future_is_ready_or_woken_as_it_begins",
+        &["ready", "woken"],
+        begin_against_arrival,
+    );
+}
+
+#[test]
+fn mutant_a_future_looks_once() {
+    kills(
+        "future-looks-once",
+        "a_future_is_ready_or_woken_as_it_begins",
+    );
+}
+
+/// The port goes while a future of it is polled: the future ends as cancelled.
+fn port_against_poll(seen: &Seen) {
+    let port = ModelPort::by_hand(1, 0);
+    let calls = Arc::new(Calls::default());
+    let mut nap = port.port.sleep(Duration::from_secs(1)).into_future();
+    let mut poll = |calls: &Arc<Calls>| {
+        let waker = Waker::from(Arc::clone(calls));
+        Pin::new(&mut nap).poll(&mut Context::from_waker(&waker))
+    };
+    assert!(poll(&Arc::default()).is_pending());
+    let ends = thread::spawn(move || drop(port));
+    let mut polls = 1;
+    let result = loop {
+        match poll(&calls) {
+            Poll::Ready(result) => break result,
+            Poll::Pending => calls.0.wait(),
+        }
+        polls += 1;
+        thread::yield_now();
+    };
+    assert!(result.expect_err("no time passes").is_cancelled());
+    ends.join().expect("it goes");
+    seen.saw(if polls == 1 { "ready" } else { "woken" });
+}
+
+#[test]
+fn a_future_outlives_its_port() {
+    model(
+        "a_future_outlives_its_port",
+        &["ready", "woken"],
+        port_against_poll,
+    );
+}
+
+#[test]
+fn mutant_a_future_that_is_dropped_with_its_port_is_lost() {
+    kills("dropped-future-is-lost", "a_future_outlives_its_port");
 }
 
 /// An object is closed while a future's operation on it finishes, whose output nobody takes: the descriptor is closed then, once,

@@ -15,6 +15,9 @@ pub(crate) type LineOf = unsafe fn(Ptr) -> Option<NonNull<Line>>;
 /// Asks a body for its waker.
 pub(crate) type WakerOf = unsafe fn(Ptr) -> Option<NonNull<Waker>>;
 
+/// Ends what stands in a cell, and frees it.
+pub(crate) type Run = unsafe fn(Ptr, &Home);
+
 /// What can be done with a body whose type is forgotten. Each takes a cell of just that body.
 #[derive(Debug)]
 pub(crate) struct VTable {
@@ -25,9 +28,9 @@ pub(crate) struct VTable {
     /// Whether it takes up room, which it makes again when it is done with: see [`Pressure`].
     pub(crate) counted: bool,
     /// Moves the body out, frees the cell, calls the handler.
-    pub(crate) run: unsafe fn(Ptr, &Home),
+    pub(crate) run: Run,
     /// Moves the body out, frees the cell, drops the body.
-    pub(crate) discard: unsafe fn(Ptr, &Home),
+    pub(crate) discard: Run,
     /// Whether its end asks nothing of anybody: it has no line, keeps no direction, reads on nowhere, and has a handler to run.
     pub(crate) plain: bool,
     /// Attempts the operation: what `request` and `advance` are the halves of.
@@ -44,8 +47,8 @@ pub(crate) struct VTable {
     pub(crate) line: Option<LineOf>,
     /// Its waker, if that is all it has: a notice's.
     pub(crate) waker: Option<WakerOf>,
-    /// Whether it is run by whoever finishes it, at once: it runs nobody's handler.
-    pub(crate) at_once: bool,
+    /// Asks whether it is to be run by whoever finishes it, at once, since it runs nobody's handler: only some kinds ever are.
+    pub(crate) at_once: Option<unsafe fn(Ptr) -> bool>,
 }
 
 /// A free cell's: never called.
@@ -64,5 +67,5 @@ pub(super) static FREE: VTable = VTable {
     holds: false,
     line: None,
     waker: None,
-    at_once: false,
+    at_once: None,
 };

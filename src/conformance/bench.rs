@@ -136,7 +136,7 @@ impl Bench {
                 "it takes {workers} workers now, and then it does not"
             ))
         };
-        let home = Home::new(workers, None);
+        let home = Home::new(workers, None, 0);
         Ok(Self {
             dispatcher: attached(make, workers).ok_or_else(refused)?,
             locals: (0..workers)

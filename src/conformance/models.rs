@@ -325,7 +325,7 @@ fn stolen(scene: &Scene) {
 
 /// One is held; a worker takes one, while somebody gives another and then looks whether there is any: one there is.
 fn honestly_empty(scene: &Scene) {
-    let home = Home::new(scene.workers, None);
+    let home = Home::new(scene.workers, None, 0);
     let strategy = attached(&scene.make, scene.workers).expect("as many as before");
     let strategy: Arc<dyn Dispatcher> = Arc::from(strategy);
     let give = |strategy: &dyn Dispatcher, home: &Home| {

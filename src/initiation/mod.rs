@@ -261,18 +261,19 @@ impl<O: Operation> Initiation<O> {
         H: Handler<O::Output>,
     {
         let make = |home: &Home, object, key, op| {
-            operation::place::<KEEP, O, H>(home, object, key, op, handler, counted)
+            let placed = operation::place::<KEEP, O, H>(home, object, key, op, handler, counted);
+            (placed, ())
         };
         self.begin_in(make).0
     }
 
-    /// Begins the operation in the cell that `make` makes of it. Its key, and its object. What has no modifier goes a short way, which is
-    /// inlined, so that nothing of an initiation is ever built.
+    /// Begins the operation in the cell that `make` makes of it. Its key, and what else `make` made. What has no modifier goes a short way,
+    /// which is inlined, so that nothing of an initiation is ever built.
     #[inline]
-    fn begin_in(
+    fn begin_in<M>(
         self,
-        make: impl FnOnce(&Home, ObjectId, u64, O) -> Ptr,
-    ) -> (OperationKey, ObjectId) {
+        make: impl FnOnce(&Home, ObjectId, u64, O) -> (Ptr, M),
+    ) -> (OperationKey, M) {
         if self.limit.is_some() || !self.tokens.is_empty() {
             return self.begin_modified(make);
         }
@@ -300,17 +301,17 @@ impl<O: Operation> Initiation<O> {
         };
         std::mem::forget(tokens); // it has nothing
         let (inner, object) = (handle.inner(), handle.id());
-        let cell = make(&inner.home, object, key, op);
+        let (cell, made) = make(&inner.home, object, key, op);
         let name = OperationKey::of(cell, &inner.home);
         inner.begin(cell, handle.entry());
-        (name, object)
+        (name, made)
     }
 
     #[inline(never)]
-    fn begin_modified(
+    fn begin_modified<M>(
         self,
-        make: impl FnOnce(&Home, ObjectId, u64, O) -> Ptr,
-    ) -> (OperationKey, ObjectId) {
+        make: impl FnOnce(&Home, ObjectId, u64, O) -> (Ptr, M),
+    ) -> (OperationKey, M) {
         let Self {
             op,
             target,
@@ -328,7 +329,7 @@ impl<O: Operation> Initiation<O> {
             (_, Some(place)) => ObjectId::by_hand(place),
             (_, None) => ObjectId::NONE,
         };
-        let cell = make(&inner.home, object, key, op);
+        let (cell, made) = make(&inner.home, object, key, op);
         let begun = place.map(|place| inner.composed.enter(cell, place));
         let name = OperationKey::of(cell, &inner.home);
         for token in &tokens {
@@ -360,7 +361,7 @@ impl<O: Operation> Initiation<O> {
             (Target::ByHand(port, _), None) => port.0.fail(cell, code::CLOSED),
             (Target::Failed(port, raw), _) => port.0.fail(cell, raw),
         }
-        (name, object)
+        (name, made)
     }
 }
 

@@ -106,7 +106,8 @@ impl<O: Operation> Initiation<O> {
         let fill = move |output| filler.fill(Filled::Output(output));
         if in_strand {
             self.begin_in(|home, object, key, op| {
-                operation::place_body(home, object, key, Waited { op, fill }, false)
+                let waited = Waited { op, fill };
+                (operation::place_body(home, object, key, waited, false), ())
             });
         } else {
             self.begin::<true, _>(fill, false);

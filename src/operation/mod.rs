@@ -6,6 +6,7 @@
 //! does the system call itself; a completion backend hands the request to the kernel; a model plays both.
 #![allow(unsafe_code)] // erased cells
 
+mod awaited;
 mod key;
 #[cfg_attr(proactor_loom, path = "scripted.rs")]
 pub(crate) mod perform;
@@ -15,15 +16,17 @@ mod result;
 use std::alloc::Layout;
 use std::cell::Cell;
 use std::mem::offset_of;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::task::Waker;
 
-use crate::cell::{self, Class, Header, Home, Ptr, VTable, phase};
+use crate::cell::{self, Class, Header, Home, Ptr, Run, VTable, phase};
 use crate::error::Error;
 use crate::id::{Kind, ObjectId};
 use crate::local::Local;
 use crate::queue::Line;
 use crate::sync::mutant;
+pub(crate) use awaited::Awaiting;
 pub use key::OperationKey;
 pub use request::{Call, Parts, Request, Returned};
 pub(crate) use result::{Admitted, admit, cancelled, code, complete, complete_or_cancel, decode};
@@ -141,14 +144,16 @@ struct OpCell<S> {
     body: S,
 }
 
-/// An operation and what becomes of its output, where they fit in a cell or in a box.
+/// An operation, and whatever else stands in its cell.
 pub(crate) trait Body: Send + 'static {
     type Op: Operation;
-    /// Whether the operation's direction stays held beyond its end: whoever gets the body lets it go.
-    const HOLDS: bool = false;
+    fn op(&mut self) -> &mut Self::Op;
+}
+
+/// An operation and what becomes of its output, where they fit in a cell or in a box.
+pub(crate) trait Ends: Body {
     /// Whether whoever finishes the operation is to run it, at once, since it calls no handler.
     const AT_ONCE: bool = false;
-    fn op(&mut self) -> &mut Self::Op;
     /// See [`Handler::LINED`].
     const LINED: bool = false;
     /// See [`Handler::line`].
@@ -210,11 +215,18 @@ where
     H: Handler<O::Output>,
 {
     type Op = O;
-    const LINED: bool = H::LINED;
     #[inline]
     fn op(&mut self) -> &mut O {
         &mut self.op
     }
+}
+
+impl<O, H, const KEEP: bool> Ends for Inline<O, H, KEEP>
+where
+    O: Operation,
+    H: Handler<O::Output>,
+{
+    const LINED: bool = H::LINED;
     fn line(&mut self) -> Option<NonNull<Line>> {
         self.handler.line()
     }
@@ -253,12 +265,16 @@ pub(crate) struct Waited<O, F> {
 
 impl<O: Operation, F: FnOnce(O::Output) + Send + 'static> Body for Waited<O, F> {
     type Op = O;
-    const AT_ONCE: bool = true;
     fn op(&mut self) -> &mut O {
         &mut self.op
     }
+}
+
+impl<O: Operation, F: FnOnce(O::Output) + Send + 'static> Ends for Waited<O, F> {
+    const AT_ONCE: bool = true;
     fn run(self, result: Result<usize, Error>) {
-        (self.fill)(self.op.finish(result));
+        // A buffer of the user's that panics as the output is made: whoever waits for it is told.
+        let _ = catch_unwind(AssertUnwindSafe(|| (self.fill)(self.op.finish(result))));
     }
     fn discard(self, result: Result<usize, Error>) {
         self.run(result);
@@ -267,12 +283,14 @@ impl<O: Operation, F: FnOnce(O::Output) + Send + 'static> Body for Waited<O, F> 
 
 impl<B: Body> Body for Box<B> {
     type Op = B::Op;
-    const HOLDS: bool = B::HOLDS;
-    const AT_ONCE: bool = B::AT_ONCE;
-    const LINED: bool = B::LINED;
     fn op(&mut self) -> &mut B::Op {
         (**self).op()
     }
+}
+
+impl<B: Ends> Ends for Box<B> {
+    const AT_ONCE: bool = B::AT_ONCE;
+    const LINED: bool = B::LINED;
     fn line(&mut self) -> Option<NonNull<Line>> {
         (**self).line()
     }
@@ -310,26 +328,36 @@ where
 
 /// As [`place`], for an operation that has something else than a handler.
 #[inline]
-pub(crate) fn place_body<S: Body>(
+pub(crate) fn place_body<S: Ends>(
     home: &Home,
     object: ObjectId,
     key: u64,
     body: S,
     counted: bool,
 ) -> Ptr {
-    if const { Class::of(Layout::new::<OpCell<S>>()).is_some() } {
-        write(home, object, key, body, counted)
+    if const { fits::<S>() } {
+        write(home, object, key, body, table_of::<S>(counted))
     } else {
-        write(home, object, key, Box::new(body), counted)
+        let body = Box::new(body);
+        write(home, object, key, body, table_of::<Box<S>>(counted))
     }
 }
 
-#[inline]
-fn write<S: Body>(home: &Home, object: ObjectId, key: u64, body: S, counted: bool) -> Ptr {
-    let table = match counted {
+/// Whether there is a cell for it.
+const fn fits<S>() -> bool {
+    Class::of(Layout::new::<OpCell<S>>()).is_some()
+}
+
+fn table_of<S: Ends>(counted: bool) -> &'static VTable {
+    match counted {
         true => &const { table::<S>(true) },
         false => &const { table::<S>(false) },
-    };
+    }
+}
+
+/// `table` is the body's.
+#[inline]
+fn write<S: Body>(home: &Home, object: ObjectId, key: u64, body: S, table: &'static VTable) -> Ptr {
     let cell = home.alloc(table.class, table, phase::PENDING, object.bits());
     let part = Part {
         raw: Cell::new(0),
@@ -371,20 +399,32 @@ pub(crate) fn ends_at_once(request: &Request) -> bool {
 const fn class_of<S>() -> Class {
     match Class::of(Layout::new::<OpCell<S>>()) {
         Some(class) => class,
-        // Never written: `place` boxes such a body. Evaluated all the same, for every S.
+        // Never written: such a body is boxed. Evaluated all the same, for every S.
         None => Class::LARGEST,
     }
 }
 
-const fn table<S: Body>(counted: bool) -> VTable {
+const fn table<S: Ends>(counted: bool) -> VTable {
+    VTable {
+        counted,
+        plain: !(S::WAKES || S::AT_ONCE || S::LINED || S::Op::READS_ON),
+        line: if S::LINED { Some(line::<S>) } else { None },
+        waker: if S::WAKES { Some(waker::<S>) } else { None },
+        at_once: if S::AT_ONCE { Some(|_| true) } else { None },
+        ..plain_table::<S>(run::<S>, discard::<S>)
+    }
+}
+
+/// The table of a body that is run and discarded so.
+const fn plain_table<S: Body>(run: Run, discard: Run) -> VTable {
     VTable {
         kind: S::Op::KIND,
         reads: matches!(S::Op::KIND, Kind::Read | Kind::Accept),
         class: class_of::<S>(),
-        counted,
-        run: run::<S>,
-        discard: discard::<S>,
-        plain: !(S::WAKES || S::HOLDS || S::AT_ONCE || S::LINED || S::Op::READS_ON),
+        counted: false,
+        run,
+        discard,
+        plain: false,
         attempt: attempt::<S>,
         request: request::<S>,
         advance: advance::<S>,
@@ -393,10 +433,10 @@ const fn table<S: Body>(counted: bool) -> VTable {
         } else {
             None
         },
-        holds: S::HOLDS,
-        line: if S::LINED { Some(line::<S>) } else { None },
-        waker: if S::WAKES { Some(waker::<S>) } else { None },
-        at_once: S::AT_ONCE,
+        holds: false,
+        line: None,
+        waker: None,
+        at_once: None,
     }
 }
 
@@ -506,7 +546,7 @@ unsafe fn surplus<S: Body>(cell: Ptr) -> Option<Returned> {
 /// # Safety
 ///
 /// As `request`.
-unsafe fn line<S: Body>(cell: Ptr) -> Option<NonNull<Line>> {
+unsafe fn line<S: Ends>(cell: Ptr) -> Option<NonNull<Line>> {
     // SAFETY: the caller's promise.
     unsafe { body::<S>(cell) }.line()
 }
@@ -514,7 +554,7 @@ unsafe fn line<S: Body>(cell: Ptr) -> Option<NonNull<Line>> {
 /// # Safety
 ///
 /// As `request`.
-unsafe fn waker<S: Body>(cell: Ptr) -> Option<NonNull<Waker>> {
+unsafe fn waker<S: Ends>(cell: Ptr) -> Option<NonNull<Waker>> {
     // SAFETY: the caller's promise.
     unsafe { body::<S>(cell) }.waker().map(NonNull::from)
 }
@@ -537,7 +577,7 @@ unsafe fn take<S: Body>(cell: Ptr, home: &Home) -> (S, Result<usize, Error>) {
 /// # Safety
 ///
 /// As `take`.
-unsafe fn run<S: Body>(cell: Ptr, home: &Home) {
+unsafe fn run<S: Ends>(cell: Ptr, home: &Home) {
     let place = cell::place::<S>(cell, offset_of!(OpCell<S>, body));
     // SAFETY: the caller's promise.
     let raw = unsafe { part(cell) }.raw.get();
@@ -549,7 +589,7 @@ unsafe fn run<S: Body>(cell: Ptr, home: &Home) {
 ///
 /// As `take`.
 #[cold]
-unsafe fn discard<S: Body>(cell: Ptr, home: &Home) {
+unsafe fn discard<S: Ends>(cell: Ptr, home: &Home) {
     // SAFETY: handed on to the caller.
     let (body, result) = unsafe { take::<S>(cell, home) };
     body.discard(result);

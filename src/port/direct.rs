@@ -6,10 +6,11 @@ use super::{Inner, Route};
 use crate::backend::Outcome;
 use crate::backend::direct::{self, Begun, LetGo};
 use crate::backend::registry::{EntryRef, Way};
-use crate::cell::{Ptr, header};
+use crate::cell::{Ptr, header, phase};
 use crate::completion::{self, Completion};
+use crate::id::ObjectId;
 use crate::local::Local;
-use crate::operation::{self, Attempted};
+use crate::operation::{self, Attempted, Returned};
 use crate::sync::mutant;
 
 impl Inner {
@@ -143,6 +144,16 @@ impl completion::Attempt for Inner {
     fn resume(&self, local: &Local) {
         if !mutant("section-takes-none") {
             self.permits.take_for(local);
+        }
+    }
+
+    fn ask_to_end(&self, cell: Ptr, generation: u32) {
+        self.cancel(cell, generation, phase::CANCEL);
+    }
+
+    fn give_back(&self, cell: Ptr, generation: u32, object: ObjectId, returned: Option<Returned>) {
+        if let Some(due) = self.backend.give_back(cell, generation, object, returned) {
+            self.hand(due, Route::Posted);
         }
     }
 }

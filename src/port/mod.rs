@@ -55,9 +55,9 @@ use crate::completion::Completion;
 #[cfg(not(proactor_loom))]
 use crate::error::BuildError;
 use crate::error::Error;
-use crate::id::{Kind, ObjectId};
+use crate::id::Kind;
 use crate::local::Local;
-use crate::operation::{self, Admitted, OperationKey, Returned, part};
+use crate::operation::{self, Admitted, OperationKey, part};
 use crate::queue::List;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Arc, Weak, mutant};
@@ -140,7 +140,7 @@ impl Inner {
         by_hand: bool,
     ) -> Arc<Self> {
         let workers = knobs.workers.get();
-        let home = Home::new(workers, knobs.max_pending);
+        let home = Home::new(workers, knobs.max_pending, knobs.turn_budget);
         let inner = Arc::new(Self {
             affinity: Affinity::new(if by_hand { 0 } else { workers }),
             sleep: Sleep::new(workers, backend.seats(), backend.promotes_at_once()),
@@ -289,21 +289,6 @@ impl Inner {
     /// Lets a direction go, and sends the operation that is due then.
     pub(crate) fn next(&self, hold: Option<Hold>) {
         if let Some(due) = hold.and_then(|hold| self.backend.next(hold)) {
-            self.hand(due, Route::Posted);
-        }
-    }
-
-    /// Lets go of the direction that a finished operation has kept, with what it gives back, and sends the operation that is due then.
-    pub(crate) fn give_back(
-        &self,
-        key: OperationKey,
-        object: ObjectId,
-        returned: Option<Returned>,
-    ) {
-        let due = key.resolve(&self.home).and_then(|(cell, generation)| {
-            self.backend.give_back(cell, generation, object, returned)
-        });
-        if let Some(due) = due {
             self.hand(due, Route::Posted);
         }
     }

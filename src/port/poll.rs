@@ -12,7 +12,7 @@ use crate::backend::registry::Way;
 use crate::error::Error;
 use crate::id::Kind;
 use crate::local::Local;
-use crate::operation::{self, Body, Operation, Request, sealed};
+use crate::operation::{self, Body, Ends, Operation, Request, sealed};
 use crate::sync::mutant;
 
 /// Moves nothing; it ends when a poll of its direction may succeed, or when it is its turn, if that is all that is asked.
@@ -41,11 +41,14 @@ struct Wakes<const READS: bool> {
 
 impl<const READS: bool> Body for Wakes<READS> {
     type Op = Notice<READS>;
-    const WAKES: bool = true;
 
     fn op(&mut self) -> &mut Notice<READS> {
         &mut self.op
     }
+}
+
+impl<const READS: bool> Ends for Wakes<READS> {
+    const WAKES: bool = true;
 
     fn waker(&mut self) -> Option<&mut Waker> {
         Some(&mut self.waker)

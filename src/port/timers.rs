@@ -75,7 +75,7 @@ static LIMIT: VTable = VTable {
     holds: false,
     line: None,
     waker: None,
-    at_once: false,
+    at_once: None,
 };
 
 /// The instant that is `duration` away, or about a century if that is beyond the clock.

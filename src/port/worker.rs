@@ -6,7 +6,7 @@
 mod run;
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use super::dispatcher::{Origin, Placed, Worker};
@@ -116,8 +116,8 @@ impl Inner {
         }
     }
 
-    /// Runs what a thread waits for that may not run handlers itself, whoever finishes it: there may be nobody else. Gives back
-    /// anything else. Never within a lock.
+    /// Runs, whoever finishes it, what runs nobody's handler: what a thread waits for that may not run handlers itself, since there may be
+    /// nobody else; an awaited operation whose future looks at it, or is gone. Gives back anything else. Never within a lock.
     #[inline]
     pub(crate) fn deliver(&self, completion: Completion) -> Option<Completion> {
         if !completion.is_at_once() || mutant("strand-output-is-queued") {
@@ -135,8 +135,10 @@ impl Inner {
             Some(completion)
         };
         if let Some(done) = done {
-            // A buffer of the user's that panics as the output is made: whoever waits for it is told.
-            let _ = catch_unwind(AssertUnwindSafe(|| done.run_finished()));
+            // A buffer that nobody wants any more, and that panics as it goes: as a handler's.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| done.run_finished())) {
+                self.hand_future(false, move || resume_unwind(panic));
+            }
         }
     }
 

@@ -1,4 +1,5 @@
-//! Futures and what they give back: promise 40.
+//! Futures and what they give back: promise 40. Most are about what is finished after the first poll, so no future goes on at once
+//! (a turn's budget of 0).
 
 use std::future::IntoFuture;
 use std::io::{Read, Write};
@@ -11,9 +12,15 @@ use std::thread;
 use std::time::Duration;
 
 use proactor::net::{TcpListener, TcpStream};
-use proactor::{ErrorKind, Operation};
+use proactor::{ErrorKind, Operation, Proactor};
 
 use crate::common::{Random, SOON, Setup, any_port, everywhere, everywhere_once, pair, until};
+
+/// No future is ready inside the initiating call.
+fn build(setup: Setup) -> Proactor {
+    let builder = setup.builder().turn_budget(0);
+    builder.build().expect("a setup is sound")
+}
 
 /// Remembers that it was called.
 #[derive(Default)]
@@ -86,7 +93,7 @@ fn rest(stream: &TcpStream) -> Vec<u8> {
 #[test]
 fn p40_a_future_dropped_after_its_read_finished_loses_no_byte() {
     everywhere(|setup| {
-        let proactor = setup.build();
+        let proactor = build(setup);
         proactor.start().expect("threads");
         let (stream, mut peer) = pair(&proactor);
         peer.write_all(b"first second").expect("room");
@@ -106,7 +113,7 @@ fn p40_a_future_dropped_after_its_read_finished_loses_no_byte() {
 #[test]
 fn p40_a_future_dropped_within_a_composed_read_loses_no_byte() {
     everywhere(|setup| {
-        let proactor = setup.build();
+        let proactor = build(setup);
         proactor.start().expect("threads");
         let (stream, mut peer) = pair(&proactor);
         let (reader, writer) = stream.into_split();
@@ -134,7 +141,7 @@ fn p40_a_future_dropped_within_a_composed_read_loses_no_byte() {
 fn p40_futures_dropped_at_any_moment_lose_no_byte() {
     everywhere_once(|setup| {
         let mut random = Random::new();
-        let proactor = setup.build();
+        let proactor = build(setup);
         proactor.start().expect("threads");
         let (stream, mut peer) = pair(&proactor);
         let sent = random.bytes(40_000);
@@ -190,7 +197,7 @@ fn drop_soon<O: Operation>(begun: proactor::Initiation<O>, random: &mut Random) 
 #[test]
 fn p40_a_future_dropped_after_its_accept_finished_loses_no_connection() {
     everywhere(|setup| {
-        let proactor = setup.build();
+        let proactor = build(setup);
         proactor.start().expect("threads");
         let listener = TcpListener::bind(&proactor, any_port()).expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -231,7 +238,7 @@ fn p40_a_future_dropped_after_its_accept_finished_loses_no_connection() {
 #[test]
 fn p40_the_next_read_waits_for_the_output_of_a_future() {
     everywhere(|setup| {
-        let proactor = setup.build();
+        let proactor = build(setup);
         proactor.start().expect("threads");
         let (stream, mut peer) = pair(&proactor);
         let read = Arc::new(AtomicUsize::new(0));
@@ -271,7 +278,7 @@ fn p40_the_next_read_waits_for_the_output_of_a_future() {
 #[test]
 fn p40_what_was_given_back_leaves_with_the_descriptor() {
     everywhere(|setup| {
-        let proactor = setup.build();
+        let proactor = build(setup);
         proactor.start().expect("threads");
         let (stream, mut peer) = pair(&proactor);
         let (reader, writer) = stream.into_split();
@@ -312,7 +319,7 @@ fn p40_what_was_given_back_leaves_with_the_descriptor() {
 #[test]
 fn p40_a_future_outlives_its_proactor() {
     everywhere(|setup: Setup| {
-        let proactor = setup.build();
+        let proactor = build(setup);
         let (stream, _peer) = pair(&proactor);
         let (closed, _other) = pair(&proactor);
         let read = Polled::of(stream.read([0; 4]));

@@ -1,0 +1,437 @@
+//! An operation that is awaited: it stays in its cell until its future has had the output, or is gone.
+//!
+//! So nothing is allocated for it. Two use the cell, whoever finishes the operation and the future; the word of a [`Meeting`] says
+//! which of them has what, and who frees it. Protocol: `docs/dispatch-protocols.md`, "A future, and what it gives back".
+#![allow(unsafe_code)] // a cell that two use, of whom one frees it
+
+use std::marker::PhantomData;
+use std::mem::{self, offset_of};
+use std::task::Waker;
+
+use super::{Body, OpCell, fits, plain_table, take, write};
+use crate::cell::{self, Home, Ptr, VTable, header, phase};
+use crate::completion;
+use crate::error::Error;
+use crate::id::{Kind, ObjectId};
+use crate::local::Local;
+use crate::operation::{Operation, Returned};
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{Arc, UnsafeCell, mutant};
+
+/// The states of the word.
+mod word {
+    /// The future looks at it: it has the waker's place, and nobody need be woken.
+    pub(super) const OPEN: u32 = 0;
+    /// The waker is there.
+    pub(super) const WAITING: u32 = 1;
+    /// The finisher takes the waker out.
+    pub(super) const WAKING: u32 = 2;
+    /// The rest is the future's.
+    pub(super) const FINISHED: u32 = 3;
+    /// The future is no more: the rest is the finisher's.
+    pub(super) const GONE: u32 = 4;
+}
+
+/// Where the finisher of an operation meets its future.
+struct Meeting {
+    word: AtomicU32,
+    /// For whoever the word says.
+    waker: UnsafeCell<Option<Waker>>,
+}
+
+/// Whom the finisher found.
+enum Met {
+    /// The future looks by itself.
+    Looking,
+    Waiting(Option<Waker>),
+    /// Nobody: what is left is the finisher's.
+    Nobody,
+}
+
+/// What a future saw.
+enum Seen {
+    Finished,
+    /// Its waker will be called, or was.
+    Pending,
+}
+
+impl Meeting {
+    fn new() -> Self {
+        Self {
+            word: AtomicU32::new(word::OPEN),
+            waker: UnsafeCell::new(None),
+        }
+    }
+
+    /// Has `waker` in its place.
+    ///
+    /// # Safety
+    ///
+    /// The word says that the place is the caller's.
+    unsafe fn put(&self, waker: Option<Waker>) -> Option<Waker> {
+        // SAFETY: the caller's promise.
+        self.waker.with_mut(|place| unsafe { place.replace(waker) })
+    }
+
+    /// The finisher's: the operation's result is fixed. Unless nobody is met, everything but the waker that comes back is the future's
+    /// from now on.
+    fn finish(&self) -> Met {
+        let mut now = word::OPEN;
+        loop {
+            // Release, for who takes the output; Acquire, for the waker, or for all that the future did before it went.
+            let next = match now {
+                word::OPEN => word::FINISHED,
+                word::WAITING => word::WAKING,
+                _ => return Met::Nobody,
+            };
+            match self
+                .word
+                .compare_exchange(now, next, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(word::OPEN) => return Met::Looking,
+                Ok(_) => break,
+                Err(other) => now = other,
+            }
+        }
+        let late = mutant("future-finished-first");
+        // SAFETY: the word was *waiting*, and now is *waking*.
+        let mut waker = (!late).then(|| unsafe { self.put(None) }).flatten();
+        // As above.
+        if self.word.swap(word::FINISHED, Ordering::AcqRel) == word::GONE
+            && !mutant("future-gone-unseen")
+        {
+            return Met::Nobody;
+        }
+        if late {
+            // SAFETY: it is not; that is what the model is to see.
+            waker = unsafe { self.put(None) };
+        }
+        Met::Waiting(waker)
+    }
+
+    fn is_finished(&self) -> bool {
+        // Acquire, the other half of the finisher's Release.
+        self.word.load(Ordering::Acquire) == word::FINISHED
+    }
+
+    /// The future's: looks, and else leaves `waker`.
+    fn look(&self, waker: &Waker) -> Seen {
+        // Acquire, for the output. The waker that may be in the place is the future's own.
+        let (relaxed, acquire) = (Ordering::Relaxed, Ordering::Acquire);
+        let now = match self.word.load(acquire) {
+            word::WAITING => {
+                let open = |_| word::OPEN;
+                self.word
+                    .compare_exchange(word::WAITING, word::OPEN, relaxed, acquire)
+                    .map_or_else(|now| now, open)
+            }
+            now => now,
+        };
+        match now {
+            word::OPEN => {}
+            word::FINISHED => return Seen::Finished,
+            _ => {
+                if !mutant("future-taken-unseen") {
+                    waker.wake_by_ref(); // In the very moment in which the finisher takes the last one.
+                }
+                return Seen::Pending;
+            }
+        }
+        // SAFETY: the word is *open*.
+        let known = unsafe { self.put(None) };
+        let (stays, goes) = match known {
+            Some(known) if known.will_wake(waker) || mutant("future-keeps-its-waker") => {
+                (known, None)
+            }
+            known => (waker.clone(), known),
+        };
+        // SAFETY: as above.
+        unsafe { self.put(Some(stays)) };
+        // Release, for the waker; Acquire, for the output.
+        let left = self.word.compare_exchange(
+            word::OPEN,
+            word::WAITING,
+            Ordering::Release,
+            Ordering::Acquire,
+        );
+        drop(goes); // A waker's drop may do anything.
+        match left {
+            Ok(_) => Seen::Pending,
+            Err(_) if mutant("future-looks-once") => Seen::Pending,
+            Err(_) => Seen::Finished,
+        }
+    }
+
+    /// The future's, at its end: whether it is finished, so that what is left is the future's; else it is the finisher's from now on.
+    /// The waker comes back.
+    fn leave(&self) -> (bool, Option<Waker>) {
+        let relaxed = Ordering::Relaxed;
+        let waiting = self
+            .word
+            .compare_exchange(word::WAITING, word::OPEN, relaxed, relaxed);
+        let waker = match waiting {
+            // SAFETY: the word was *waiting*, and is *open*.
+            Ok(_) => unsafe { self.put(None) },
+            Err(_) => None,
+        };
+        // Release, for who gives back what the future has left; Acquire, for the output.
+        let finished = self.word.swap(word::GONE, Ordering::AcqRel) == word::FINISHED;
+        (finished, waker)
+    }
+}
+
+/// An operation and its meeting, in a cell.
+#[repr(C)]
+struct Awaited<P> {
+    meeting: Meeting,
+    op: P,
+}
+
+/// An operation that fits in a cell, or is boxed: the meeting is always in the cell itself.
+trait Placed: Send + 'static {
+    type Op: Operation;
+    fn op(&mut self) -> &mut Self::Op;
+    fn into_op(self) -> Self::Op;
+}
+
+struct Whole<O>(O);
+struct Apart<O>(Box<O>);
+
+impl<O: Operation> Placed for Whole<O> {
+    type Op = O;
+    fn op(&mut self) -> &mut O {
+        &mut self.0
+    }
+    fn into_op(self) -> O {
+        self.0
+    }
+}
+
+impl<O: Operation> Placed for Apart<O> {
+    type Op = O;
+    fn op(&mut self) -> &mut O {
+        &mut self.0
+    }
+    fn into_op(self) -> O {
+        *self.0
+    }
+}
+
+// SAFETY: the place of the waker is touched by whoever the word says, and a waker is `Send` and `Sync`.
+unsafe impl Send for Meeting {}
+// SAFETY: as above.
+unsafe impl Sync for Meeting {}
+
+impl<P: Placed> Body for Awaited<P> {
+    type Op = P::Op;
+    fn op(&mut self) -> &mut P::Op {
+        self.op.op()
+    }
+}
+
+/// Whether a finished operation keeps its direction.
+const fn keeps(kind: Kind) -> bool {
+    matches!(kind, Kind::Read | Kind::Accept)
+}
+
+const fn table<P: Placed>() -> VTable {
+    VTable {
+        holds: keeps(P::Op::KIND),
+        // Unless somebody is to be told.
+        at_once: Some(|cell| {
+            header(cell).phase() == phase::DONE
+                // SAFETY: the table is that of an `Awaited<P>`, which stays while its completion is somebody's.
+                && unsafe { meeting::<P>(cell) }.word.load(Ordering::Relaxed) != word::WAITING
+        }),
+        // Who is dropped uncalled is finished all the same: a future gets what there is.
+        ..plain_table::<Awaited<P>>(finish::<P>, discard::<P>)
+    }
+}
+
+/// # Safety
+///
+/// `cell` holds an `Awaited<P>`, which does not go before the caller has used the meeting for the last time.
+unsafe fn meeting<'a, P: Placed>(cell: Ptr) -> &'a Meeting {
+    let meeting = cell::place::<Meeting>(cell, offset_of!(OpCell<Awaited<P>>, body));
+    // SAFETY: the body begins with it (`repr(C)`), and is there, says the caller; all of a meeting may change under a reference.
+    unsafe { &*meeting }
+}
+
+/// # Safety
+///
+/// `cell` holds an `Awaited<P>`, and is the caller's, with its result fixed.
+unsafe fn finish<P: Placed>(cell: Ptr, home: &Home) {
+    // SAFETY: the caller's promise; it is not used after `finish`.
+    match unsafe { meeting::<P>(cell) }.finish() {
+        Met::Looking => {}
+        Met::Waiting(waker) => {
+            if let Some(waker) = waker.filter(|_| !mutant("future-not-woken")) {
+                Local::wake_last(waker);
+            }
+        }
+        // SAFETY: there is no future, so the cell is ours alone.
+        Met::Nobody => unsafe { give_back::<P>(cell, home) },
+    }
+}
+
+/// # Safety
+///
+/// As [`finish`].
+unsafe fn discard<P: Placed>(cell: Ptr, home: &Home) {
+    if !mutant("dropped-future-is-lost") {
+        // SAFETY: handed on to the caller.
+        unsafe { finish::<P>(cell, home) };
+    }
+}
+
+/// An operation by name: what is let go when its cell is free.
+#[derive(Clone, Copy)]
+struct Name {
+    cell: Ptr,
+    generation: u32,
+    object: ObjectId,
+}
+
+impl Name {
+    fn of(cell: Ptr) -> Self {
+        Self {
+            cell,
+            generation: header(cell).generation(),
+            object: ObjectId::from_bits(header(cell).data()),
+        }
+    }
+
+    /// The direction goes on, with what goes back there.
+    fn let_go(self, home: &Home, returned: Option<Returned>) {
+        completion::with_port(home, |port| {
+            if let Some(port) = port {
+                port.give_back(self.cell, self.generation, self.object, returned);
+            }
+        });
+    }
+}
+
+/// Nobody wants the output: what was taken goes back, and the direction goes on.
+///
+/// # Safety
+///
+/// `cell` holds an `Awaited<P>`, and is the caller's alone, with its result fixed.
+unsafe fn give_back<P: Placed>(cell: Ptr, home: &Home) {
+    let name = Name::of(cell);
+    // SAFETY: the caller's promise.
+    let (body, result) = unsafe { take::<Awaited<P>>(cell, home) };
+    let returned = body.op.into_op().give_back(result);
+    if keeps(P::Op::KIND) {
+        name.let_go(
+            home,
+            returned.filter(|_| !mutant("future-gives-nothing-back")),
+        );
+    }
+}
+
+/// A future's side of its operation.
+pub(crate) struct Awaiting<O: Operation> {
+    cell: Ptr,
+    /// Keeps the cell's memory; the port may go.
+    home: Arc<Home>,
+    op: PhantomData<fn(O) -> O>,
+}
+
+// SAFETY: it shares a cell with the finisher, by the meeting's word; the operation in it is `Send`.
+unsafe impl<O: Operation> Send for Awaiting<O> {}
+
+impl<O: Operation> Awaiting<O> {
+    const WHOLE: bool = fits::<Awaited<Whole<O>>>();
+
+    /// A cell for `op`, as [`place`](super::place) makes it, to be submitted, and its future's side.
+    pub(crate) fn place(home: Arc<Home>, object: ObjectId, key: u64, op: O) -> (Ptr, Self) {
+        let meeting = Meeting::new();
+        let cell = if Self::WHOLE {
+            let op = Whole(op);
+            let table = const { &table::<Whole<O>>() };
+            write(&home, object, key, Awaited { meeting, op }, table)
+        } else {
+            let op = Apart(Box::new(op));
+            let table = const { &table::<Apart<O>>() };
+            write(&home, object, key, Awaited { meeting, op }, table)
+        };
+        let op = PhantomData;
+        (cell, Self { cell, home, op })
+    }
+
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    fn meeting(&self) -> &Meeting {
+        // SAFETY: `place` wrote it; it goes with `self`, or later.
+        unsafe {
+            match Self::WHOLE {
+                true => meeting::<Whole<O>>(self.cell),
+                false => meeting::<Apart<O>>(self.cell),
+            }
+        }
+    }
+
+    /// Whether the output is there.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.meeting().is_finished()
+    }
+
+    /// Takes the output out, if it is there, and lets the direction go; if not, `waker` is called when it is.
+    pub(crate) fn poll(self, waker: &Waker) -> Result<(O, Result<usize, Error>), Self> {
+        match self.meeting().look(waker) {
+            Seen::Pending => Err(self),
+            Seen::Finished => Ok(self.take()),
+        }
+    }
+
+    /// Of what is finished.
+    fn take(self) -> (O, Result<usize, Error>) {
+        let (cell, name) = (self.cell, Name::of(self.cell));
+        // SAFETY: `self` is not dropped, so this is the one that counts.
+        let home = unsafe { std::ptr::read(&raw const self.home) };
+        // SAFETY: it is finished, so the place is the future's. It is empty, unless the last poll has seen it finish.
+        let waker = unsafe { self.meeting().put(None) };
+        mem::forget(self);
+        // SAFETY: it is finished, so the cell is the future's alone; `place` wrote it as this.
+        let (op, result) = unsafe {
+            if Self::WHOLE {
+                let (body, result) = take::<Awaited<Whole<O>>>(cell, &home);
+                (body.op.into_op(), result)
+            } else {
+                let (body, result) = take::<Awaited<Apart<O>>>(cell, &home);
+                (body.op.into_op(), result)
+            }
+        };
+        if keeps(O::KIND) {
+            name.let_go(&home, None);
+        }
+        drop(waker); // Which may do anything.
+        (op, result)
+    }
+}
+
+impl<O: Operation> Drop for Awaiting<O> {
+    /// The future is dropped: what is finished goes back, and what is not is asked to end.
+    fn drop(&mut self) {
+        let (cell, name) = (self.cell, Name::of(self.cell));
+        let (finished, waker) = self.meeting().leave();
+        if finished {
+            // SAFETY: the cell is the future's alone; `place` wrote it as this.
+            unsafe {
+                match Self::WHOLE {
+                    true => give_back::<Whole<O>>(cell, &self.home),
+                    false => give_back::<Apart<O>>(cell, &self.home),
+                }
+            }
+        } else {
+            completion::with_port(&self.home, |port| {
+                if let Some(port) = port {
+                    port.ask_to_end(name.cell, name.generation);
+                }
+            });
+        }
+        drop(waker); // Which may do anything.
+    }
+}
