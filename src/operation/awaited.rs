@@ -9,7 +9,7 @@ use std::mem::{self, offset_of};
 use std::task::Waker;
 
 use super::{Body, OpCell, fits, plain_table, take, write};
-use crate::cell::{self, Home, Ptr, VTable, header, phase};
+use crate::cell::{self, Home, Ptr, Run, VTable, header, phase};
 use crate::completion;
 use crate::error::Error;
 use crate::id::{Kind, ObjectId};
@@ -311,6 +311,17 @@ impl Name {
     }
 }
 
+/// Takes the operation out, and frees the cell.
+///
+/// # Safety
+///
+/// As [`give_back`].
+unsafe fn take_op<P: Placed>(cell: Ptr, home: &Home) -> Finished<P::Op> {
+    // SAFETY: the caller's promise.
+    let (body, result) = unsafe { take::<Awaited<P>>(cell, home) };
+    (body.op.into_op(), result)
+}
+
 /// Nobody wants the output: what was taken goes back, and the direction goes on.
 ///
 /// # Safety
@@ -319,8 +330,8 @@ impl Name {
 unsafe fn give_back<P: Placed>(cell: Ptr, home: &Home) {
     let name = Name::of(cell);
     // SAFETY: the caller's promise.
-    let (body, result) = unsafe { take::<Awaited<P>>(cell, home) };
-    let returned = body.op.into_op().give_back(result);
+    let (op, result) = unsafe { take_op::<P>(cell, home) };
+    let returned = op.give_back(result);
     if keeps(P::Op::KIND) {
         name.let_go(
             home,
@@ -328,6 +339,9 @@ unsafe fn give_back<P: Placed>(cell: Ptr, home: &Home) {
         );
     }
 }
+
+/// A finished operation, with its result.
+type Finished<O> = (O, Result<usize, Error>);
 
 /// A future's side of its operation.
 pub(crate) struct Awaiting<O: Operation> {
@@ -342,6 +356,18 @@ unsafe impl<O: Operation> Send for Awaiting<O> {}
 
 impl<O: Operation> Awaiting<O> {
     const WHOLE: bool = fits::<Awaited<Whole<O>>>();
+    const MEETING: unsafe fn(Ptr) -> &'static Meeting = match Self::WHOLE {
+        true => meeting::<Whole<O>>,
+        false => meeting::<Apart<O>>,
+    };
+    const TAKE: unsafe fn(Ptr, &Home) -> Finished<O> = match Self::WHOLE {
+        true => take_op::<Whole<O>>,
+        false => take_op::<Apart<O>>,
+    };
+    const GIVE_BACK: Run = match Self::WHOLE {
+        true => give_back::<Whole<O>>,
+        false => give_back::<Apart<O>>,
+    };
 
     /// A cell for `op`, as [`place`](super::place) makes it, to be submitted, and its future's side.
     pub(crate) fn place(home: Arc<Home>, object: ObjectId, key: u64, op: O) -> (Ptr, Self) {
@@ -365,12 +391,7 @@ impl<O: Operation> Awaiting<O> {
 
     fn meeting(&self) -> &Meeting {
         // SAFETY: `place` wrote it; it goes with `self`, or later.
-        unsafe {
-            match Self::WHOLE {
-                true => meeting::<Whole<O>>(self.cell),
-                false => meeting::<Apart<O>>(self.cell),
-            }
-        }
+        unsafe { Self::MEETING(self.cell) }
     }
 
     /// Whether the output is there.
@@ -379,7 +400,7 @@ impl<O: Operation> Awaiting<O> {
     }
 
     /// Takes the output out, if it is there, and lets the direction go; if not, `waker` is called when it is.
-    pub(crate) fn poll(self, waker: &Waker) -> Result<(O, Result<usize, Error>), Self> {
+    pub(crate) fn poll(self, waker: &Waker) -> Result<Finished<O>, Self> {
         match self.meeting().look(waker) {
             Seen::Pending => Err(self),
             Seen::Finished => Ok(self.take()),
@@ -387,7 +408,7 @@ impl<O: Operation> Awaiting<O> {
     }
 
     /// Of what is finished.
-    fn take(self) -> (O, Result<usize, Error>) {
+    fn take(self) -> Finished<O> {
         let (cell, name) = (self.cell, Name::of(self.cell));
         // SAFETY: `self` is not dropped, so this is the one that counts.
         let home = unsafe { std::ptr::read(&raw const self.home) };
@@ -395,15 +416,7 @@ impl<O: Operation> Awaiting<O> {
         let waker = unsafe { self.meeting().put(None) };
         mem::forget(self);
         // SAFETY: it is finished, so the cell is the future's alone; `place` wrote it as this.
-        let (op, result) = unsafe {
-            if Self::WHOLE {
-                let (body, result) = take::<Awaited<Whole<O>>>(cell, &home);
-                (body.op.into_op(), result)
-            } else {
-                let (body, result) = take::<Awaited<Apart<O>>>(cell, &home);
-                (body.op.into_op(), result)
-            }
-        };
+        let (op, result) = unsafe { Self::TAKE(cell, &home) };
         if keeps(O::KIND) {
             name.let_go(&home, None);
         }
@@ -419,12 +432,7 @@ impl<O: Operation> Drop for Awaiting<O> {
         let (finished, waker) = self.meeting().leave();
         if finished {
             // SAFETY: the cell is the future's alone; `place` wrote it as this.
-            unsafe {
-                match Self::WHOLE {
-                    true => give_back::<Whole<O>>(cell, &self.home),
-                    false => give_back::<Apart<O>>(cell, &self.home),
-                }
-            }
+            unsafe { Self::GIVE_BACK(cell, &self.home) };
         } else {
             completion::with_port(&self.home, |port| {
                 if let Some(port) = port {
