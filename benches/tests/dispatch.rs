@@ -41,6 +41,7 @@ fn each_case_is_one_line_of_json_with_the_fields_in_their_order() {
             ("post", 3000),
             ("tree", 3000),
             ("strand", 3000),
+            ("spawn", 3000),
             ("wake", 20),
         ] {
             let threads = if strategy == "single" { "1" } else { "2" };
@@ -94,7 +95,7 @@ fn each_case_is_one_line_of_json_with_the_fields_in_their_order() {
 #[test]
 fn once_warm_a_call_allocates_nothing() {
     for strategy in STRATEGIES {
-        for bench in ["post", "tree", "strand"] {
+        for bench in ["post", "tree", "strand", "spawn"] {
             let arguments = [
                 "--bench",
                 bench,
@@ -156,7 +157,7 @@ fn the_comparison_runs_every_case() {
         String::from_utf8_lossy(&output.stderr)
     );
     let rows = proactor_bench::rows::read_json(output.stdout.as_slice()).expect("rows");
-    assert!(rows.len() >= 5 * 2 * 3 + 3, "{} rows", rows.len());
+    assert!(rows.len() >= 6 * 2 * 3 + 3, "{} rows", rows.len());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What is measured: calls from outside, calls that post calls, calls in order, and waking up.
+//! What is measured: calls from outside, calls that post calls, calls in order, calls that a future awaits, and waking up.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -25,6 +25,8 @@ pub(crate) enum Bench {
     Tree,
     /// Calls from outside in turn to each of several strands, each of which runs its own one at a time and in order
     Strand,
+    /// A spawned future awaits one call after the other, each of which it posts; the competitors' yields as often
+    Spawn,
     /// A call to an idle pool: how long until it runs
     Wake,
 }
@@ -35,13 +37,14 @@ impl Bench {
             Self::Post => "post",
             Self::Tree => "tree",
             Self::Strand => "strand",
+            Self::Spawn => "spawn",
             Self::Wake => "wake",
         }
     }
 
     pub(crate) fn calls(self) -> usize {
         match self {
-            Self::Post | Self::Tree | Self::Strand => 1_000_000,
+            Self::Post | Self::Tree | Self::Strand | Self::Spawn => 1_000_000,
             Self::Wake => 1000,
         }
     }
@@ -133,6 +136,7 @@ fn once<P: Pool>(pool: &'static P, case: Case, counted: bool) -> Outcome<Done> {
         Bench::Post => (0..calls).for_each(|call| pool.post(move || count.ran(call))),
         Bench::Tree => node(pool, count, 0),
         Bench::Strand => in_order(pool, count, &strands),
+        Bench::Spawn => pool.take_turns(count)?,
         Bench::Wake => wake(pool, count, wakes),
     }
     let over = count.wait(MOST);

@@ -1,4 +1,4 @@
-//! Posting calls to a pool: from outside, from inside, in order, and to one that sleeps.
+//! Posting calls to a pool: from outside, from inside, in order, as a future awaits them, and to one that sleeps.
 //!
 //! ```text
 //! cargo run --release -p proactor-bench --bin dispatch -- --bench tree --strategy work-stealing --threads 2
@@ -40,6 +40,11 @@ const PEERS: &[&str] = &[
     "tokio",
     "async-executor",
 ];
+/// Those that run futures.
+#[cfg(feature = "peers")]
+const SPAWNING: &[&str] = &["tokio", "tokio-current", "async-executor"];
+#[cfg(not(feature = "peers"))]
+const SPAWNING: &[&str] = &[];
 #[cfg(not(feature = "peers"))]
 const PEERS: &[&str] = &[];
 
@@ -116,9 +121,10 @@ fn run_peer(peer: &str, case: Case) -> Outcome<Figures> {
         "rayon" => cases::run(peers::rayon(threads)?, name, case),
         "threadpool" => cases::run(peers::Pooled::new(threads), name, case),
         "tokio" => cases::run(peers::tokio(threads)?, name, case),
+        "tokio-current" => cases::run(peers::Current::new(threads)?, name, case),
         "async-executor" => cases::run(case::executor(threads)?, name, case),
         _ => Err(format!(
-            "there is no peer `{peer}`: it is one of {}",
+            "there is no peer `{peer}`: it is one of {}, tokio-current",
             PEERS.join(", ")
         )
         .into()),
@@ -131,33 +137,46 @@ fn run_peer(peer: &str, _case: Case) -> Outcome<Figures> {
 }
 
 /// The cases of the comparison, with the competitor that each is held against.
-const CASES: [(&str, Bench, u32, &str); 5] = [
+const CASES: [(&str, Bench, u32, &str); 6] = [
     ("post", Bench::Post, 1, "crossbeam-channel"),
     ("tree", Bench::Tree, 1, "rayon"),
     ("1 strand", Bench::Strand, 1, "rayon"),
     ("64 strands", Bench::Strand, 64, "threadpool"),
+    ("spawn", Bench::Spawn, 1, "tokio"),
     ("wake", Bench::Wake, 1, "crossbeam-channel"),
 ];
 
+/// Who takes part in a case: what is said of them to the child, and with how many threads.
+fn competitors(bench: Bench, threads: &[u16]) -> Vec<(u16, [String; 2])> {
+    let peers = match bench {
+        Bench::Spawn => SPAWNING,
+        _ => PEERS,
+    };
+    let alone =
+        |threads: u16, name: &str| threads == 1 || !["single", "tokio-current"].contains(&name);
+    let all = threads.iter().flat_map(|&threads| {
+        let peers = peers
+            .iter()
+            .map(|peer| ["--peer".to_owned(), (*peer).to_owned()]);
+        let ours = Strategy::ALL.map(|strategy| ["--strategy".to_owned(), strategy.to_string()]);
+        let all = peers
+            .chain(ours)
+            .filter(move |[_, name]| alone(threads, name));
+        all.map(move |who| (threads, who))
+    });
+    all.collect()
+}
+
 fn compare(options: &Options) -> Outcome {
     let threads = options.threads.map_or(vec![1, 2], |threads| vec![threads]);
-    let ours = |threads: u16| {
-        let fits = move |strategy: &Strategy| threads == 1 || *strategy != Strategy::Single;
-        let some = Strategy::ALL.into_iter().filter(fits);
-        some.map(|strategy| vec!["--strategy".to_owned(), strategy.to_string()])
-    };
-    let mut all = Vec::new();
-    for threads in threads {
-        let peers = PEERS
-            .iter()
-            .map(|peer| vec!["--peer".to_owned(), (*peer).to_owned()]);
-        all.extend(peers.chain(ours(threads)).map(|who| (threads, who)));
-    }
-    let bar = progress::bar(usize::from(options.rounds) * CASES.len() * all.len());
+    let all = CASES.map(|(_, bench, ..)| competitors(bench, &threads));
+    let runs: usize = all.iter().map(Vec::len).sum();
+    let bar = progress::bar(usize::from(options.rounds) * runs);
     let mut series = CASES.map(|(name, ..)| Series::new("dispatch", name));
     for _ in 0..options.rounds {
-        for ((name, bench, strands, _), series) in CASES.iter().zip(&mut series) {
-            for (threads, who) in &all {
+        let cases = CASES.iter().zip(&all).zip(&mut series);
+        for (((name, bench, strands, _), all), series) in cases {
+            for (threads, who) in all {
                 progress::begin(&bar, format!("{name}, {} x{threads}", who[1]));
                 let figures = child(options, *bench, *strands, *threads, who)?;
                 series.add(&figures.peer, figures.threads, TIME, figures.ns_per_op);

@@ -6,6 +6,7 @@ use std::thread;
 
 use crossbeam::channel::{Sender, unbounded};
 use proactor_bench::cli::Outcome;
+use proactor_bench::count::Count;
 
 use crate::pools::{Line, Pool};
 
@@ -138,6 +139,44 @@ impl Pool for tokio::runtime::Runtime {
     fn post<F: FnOnce() + Send + 'static>(&'static self, call: F) {
         self.spawn(async move { call() });
     }
+    fn take_turns(&'static self, count: &'static Count) -> Outcome {
+        self.spawn(turns(count, tokio::task::yield_now));
+        Ok(())
+    }
+}
+
+/// Yields before each call.
+async fn turns<F: Future<Output = ()>>(count: &'static Count, yields: fn() -> F) {
+    for call in 0..count.calls() {
+        yields().await;
+        count.ran(call);
+    }
+}
+
+/// tokio's runtime of one thread, on a thread of its own.
+pub(crate) struct Current(tokio::runtime::Handle);
+
+impl Current {
+    pub(crate) fn new(threads: usize) -> Outcome<&'static Self> {
+        if threads > 1 {
+            return Err(format!("tokio-current has one thread, not {threads}").into());
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let handle = runtime.handle().clone();
+        thread::Builder::new().spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+        Ok(Box::leak(Box::new(Self(handle))))
+    }
+}
+
+impl Pool for Current {
+    serial!();
+    fn post<F: FnOnce() + Send + 'static>(&'static self, call: F) {
+        self.0.spawn(async move { call() });
+    }
+    fn take_turns(&'static self, count: &'static Count) -> Outcome {
+        self.0.spawn(turns(count, tokio::task::yield_now));
+        Ok(())
+    }
 }
 
 /// What smol runs on.
@@ -145,5 +184,9 @@ impl Pool for smol::Executor<'static> {
     serial!();
     fn post<F: FnOnce() + Send + 'static>(&'static self, call: F) {
         self.spawn(async move { call() }).detach();
+    }
+    fn take_turns(&'static self, count: &'static Count) -> Outcome {
+        self.spawn(turns(count, smol::future::yield_now)).detach();
+        Ok(())
     }
 }

@@ -155,6 +155,7 @@ fn dispatch(figures: &Figures<'_>, bars: &mut Vec<Bar>) {
             });
         }
     }
+    spawned(figures, bars);
     let beside_the_best = [
         ("1 strand", "time", 1, 1.0),
         ("1 strand", "time", 2, 1.0),
@@ -170,6 +171,20 @@ fn dispatch(figures: &Figures<'_>, bars: &mut Vec<Bar>) {
                 what: format!("{case}, {name} x{threads}: time over the best peer's"),
                 at_most,
                 figure: quotient(ours, best),
+            });
+        }
+    }
+}
+
+/// A future that awaits calls, beside one of tokio's that yields.
+fn spawned(figures: &Figures<'_>, bars: &mut Vec<Bar>) {
+    for (theirs, threads) in [("tokio-current", 1), ("tokio", 1), ("tokio", 2)] {
+        let time = |peer| figures.value(Part::Dispatch, "spawn", "time", (peer, threads));
+        for (peer, name) in strategies(threads) {
+            bars.push(Bar {
+                what: format!("spawn, {name} x{threads}: time over {theirs}'s"),
+                at_most: 1.0,
+                figure: quotient(time(peer), time(theirs)),
             });
         }
     }
