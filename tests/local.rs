@@ -4,6 +4,8 @@
 mod common;
 #[path = "local/elsewhere.rs"]
 mod elsewhere;
+#[path = "local/futures.rs"]
+mod futures;
 #[path = "common/outside.rs"]
 mod outside;
 #[path = "common/process.rs"]

@@ -1,5 +1,6 @@
 //! One thread's proactor, whose handlers need not be `Send`.
 
+mod spawn;
 mod table;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::port::{CancelOutcome, CompletionPort};
 use crate::proactor::{Proactor, ShutdownReport, WorkGuard};
 use crate::sync::thread;
 use crate::time::Sleep;
+pub use spawn::LocalJoinHandle;
 use table::Table;
 
 /// A proactor of one thread: handlers run where it was built and nowhere else, so what they capture need be neither `Send` nor
@@ -69,6 +71,7 @@ use table::Table;
 /// | `remote().post(call)` | wakes this proactor and runs `call`, which is `Send`, among the handlers |
 /// | an operation with `.then`, of a stream that went there | its handler, which is `Send`, runs here |
 /// | an operation with `.wait` | that thread blocks until this one has run it, and never works for this proactor itself; while nobody runs this proactor, it waits |
+/// | a future that was [spawned](LocalPort::spawn) here is woken | it is polled here |
 /// | a stream is closed or dropped, a key cancelled | what was pending ends as cancelled: its handler is called here |
 /// | `remote().seat()`, and a completion of it is run there | the output comes here, and the handler is called |
 /// | the same, and the completion is dropped | the handler is dropped, uncalled, here |

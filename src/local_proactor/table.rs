@@ -1,4 +1,4 @@
-//! Where handlers wait that must not leave their thread: the table that keeps them there, and the tickets that travel.
+//! Where handlers (and futures, and their outputs) wait that must not leave their thread: the table that keeps them there, and the tickets that travel.
 //!
 //! A handler is put into its thread's table, by its type; what goes with the operation is a [`Ticket`], the handler's place in
 //! the table, which is `Send` for plain reasons. Whoever runs the completion redeems the ticket. Where the handler's proactor
@@ -146,6 +146,11 @@ impl Table {
         HERE.try_with(find).ok().flatten()
     }
 
+    /// As `of`, if this thread works for the port just now.
+    pub(super) fn at_work(number: u32) -> Option<Rc<Self>> {
+        Self::of(number).filter(|table| table.is_at_work())
+    }
+
     /// Whether this thread works for the port just now.
     fn is_at_work(&self) -> bool {
         Local::with(&self.port.0.home, |local| local.is_some())
@@ -213,9 +218,8 @@ impl<H: 'static> Ticket<H> {
     /// Has `call` called with the handler, where its proactor runs: now, if this is there, else as a call posted there. If that
     /// proactor is gone, so is the handler, and nothing is called.
     pub(super) fn redeem(self, call: impl FnOnce(H) + Send + 'static) {
-        let table = Table::of(self.port);
-        if let Some(table) = table.filter(|table| table.is_at_work()) {
-            let handler = table.take(&ManuallyDrop::new(self));
+        if let Some(table) = Table::at_work(self.port) {
+            let handler = self.claim(&table);
             drop(table); // The call may be long.
             if let Some(handler) = handler {
                 call(handler);
@@ -223,6 +227,11 @@ impl<H: 'static> Ticket<H> {
         } else if let Some(port) = port_of(self.port) {
             port.post(move || self.redeem(call));
         }
+    }
+
+    /// The handler, or whatever it stands for, out of its own table; none, if that has ended meanwhile.
+    pub(super) fn claim(self, table: &Table) -> Option<H> {
+        table.take(&ManuallyDrop::new(self))
     }
 }
 

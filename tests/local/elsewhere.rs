@@ -18,13 +18,13 @@ use super::{on_both_backends, pair};
 
 /// On which threads handlers were called, and on which they were dropped, called or not.
 #[derive(Clone, Default)]
-struct Seen {
+pub(crate) struct Seen {
     called: Arc<Mutex<Vec<ThreadId>>>,
     dropped: Arc<Mutex<Vec<ThreadId>>>,
 }
 
 impl Seen {
-    fn mark(&self) -> Mark {
+    pub(crate) fn mark(&self) -> Mark {
         Mark {
             seen: self.clone(),
             _here: PhantomData,
@@ -32,7 +32,7 @@ impl Seen {
     }
 
     /// So many were called and dropped, all of them on this thread.
-    fn only_here(&self, called: usize, dropped: usize) {
+    pub(crate) fn only_here(&self, called: usize, dropped: usize) {
         let here = thread::current().id();
         for (what, seen, wanted) in [
             ("called", &self.called, called),
@@ -45,13 +45,13 @@ impl Seen {
 }
 
 /// Something that is not `Send`, and says on which thread it is used.
-struct Mark {
+pub(crate) struct Mark {
     seen: Seen,
     _here: PhantomData<*const ()>,
 }
 
 impl Mark {
-    fn called(&self) {
+    pub(crate) fn called(&self) {
         let here = thread::current().id();
         self.seen.called.lock().expect("no panic").push(here);
     }
