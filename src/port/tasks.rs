@@ -10,15 +10,15 @@ use super::{Inner, Route};
 use crate::cell::Home;
 use crate::completion;
 use crate::local::Local;
-use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Arc, QuietMutex, mutant};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, guess, mutant};
 
 /// The spawned futures of a port.
 pub(crate) struct Tasks {
-    /// Not for models to see: the end of every port takes it, which would order what the models are about.
-    live: QuietMutex<Live>,
-    /// Whether none is polled any more.
-    over: AtomicBool,
+    /// Made with the first: who ends a port without any takes no lock.
+    live: OnceLock<Mutex<Live>>,
+    /// 1, if none is polled any more.
+    over: AtomicU64,
 }
 
 #[derive(Default)]
@@ -40,14 +40,18 @@ pub(crate) struct Entry {
 impl Tasks {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            live: QuietMutex::new(Live::default()),
-            over: AtomicBool::new(false),
+            live: OnceLock::new(),
+            over: AtomicU64::new(0),
         })
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.get_or_init(Mutex::default).lock()
     }
 
     /// A place for a future that is about to be spawned.
     pub(crate) fn enter(self: &Arc<Self>, home: &Arc<Home>) -> Entry {
-        let mut live = self.live.lock();
+        let mut live = self.live();
         let place = (!live.ended).then(|| live.wakers.insert(None));
         drop(live);
         Local::created(home);
@@ -60,7 +64,7 @@ impl Tasks {
 
     /// Has the waker of the future whose place that is.
     pub(crate) fn know(&self, place: Option<usize>, waker: Waker) {
-        let mut live = self.live.lock();
+        let mut live = self.live();
         if let Some(known) = place.and_then(|place| live.wakers.get_mut(place)) {
             *known = Some(waker);
         }
@@ -69,27 +73,33 @@ impl Tasks {
     /// No future is polled any more: each is woken, and ends as cancelled where it would have been polled. Relaxed: whoever is woken
     /// takes its turn from a queue, and who is not polled because of this does nothing that would need an order.
     pub(crate) fn end(&self) {
-        self.over.store(true, Ordering::Relaxed);
-        let live: Vec<Waker> = {
-            let live = self.live.lock();
-            live.wakers
-                .iter()
-                .filter_map(|(_, waker)| waker.clone())
-                .collect()
-        };
+        let late = mutant("over-after-woken");
+        self.over.fetch_or(u64::from(!late), Ordering::Relaxed);
+        let live: Vec<Waker> = self.live.get().map_or_else(Vec::new, |live| {
+            let live = live.lock();
+            let wakers = live.wakers.iter();
+            wakers.filter_map(|(_, waker)| waker.clone()).collect()
+        });
         live.into_iter().for_each(Waker::wake);
+        if late {
+            self.over.fetch_or(1, Ordering::Relaxed);
+        }
     }
 
     /// As `end`, for the last time: afterwards it knows nobody.
     pub(crate) fn end_all(&self) {
-        self.over.store(true, Ordering::Relaxed);
+        self.over.fetch_or(1, Ordering::Relaxed);
+        let Some(live) = self.live.get() else {
+            return; // Whoever spawns the first meanwhile finds the port's end by itself.
+        };
         let live = {
-            let mut live = self.live.lock();
+            let mut live = live.lock();
             live.ended = true;
             std::mem::take(&mut live.wakers)
         };
         // Not under the lock: whom this wakes may be dropped at once, and leaves its place.
         for (_, waker) in live {
+            let waker = waker.filter(|_| !mutant("end-wakes-no-future"));
             waker.into_iter().for_each(Waker::wake);
         }
     }
@@ -100,16 +110,17 @@ impl Entry {
         self.place
     }
 
-    /// Whether its future is not to be polled any more.
+    /// Whether its future is not to be polled any more. Whoever has said so has then woken the task, and by that task's own state it is
+    /// known here, or this poll is not the last; no model sees that state, so in models this reads what is newest (`guess`).
     pub(crate) fn is_over(&self) -> bool {
-        self.tasks.over.load(Ordering::Relaxed)
+        guess(&self.tasks.over) != 0
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         let waker = {
-            let mut live = self.tasks.live.lock();
+            let mut live = self.tasks.live();
             let place = self.place.filter(|_| !live.ended);
             place.and_then(|place| live.wakers.try_remove(place))
         };

@@ -11,7 +11,7 @@ use crate::initiation::wait::{drive, tell_waiters, would_be_stuck};
 use crate::local::{Local, strands_held};
 use crate::port::{CompletionPort, Inner};
 use crate::sync::atomic::{Ordering, fence};
-use crate::sync::{Arc, Mutex, Weak};
+use crate::sync::{Arc, Mutex, Weak, mutant};
 
 /// The waker of a thread that works meanwhile.
 struct Bell {
@@ -26,7 +26,8 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let before = std::mem::replace(&mut *self.rung.lock(), true);
-        if let Some(inner) = self.inner.upgrade().filter(|_| !before) {
+        let inner = self.inner.upgrade().filter(|_| !before);
+        if let Some(inner) = inner.filter(|_| !mutant("bell-tells-nobody")) {
             tell_waiters(&inner);
         }
     }

@@ -16,6 +16,7 @@ use pin_project_lite::pin_project;
 
 use crate::port::tasks::Entry;
 use crate::port::{CompletionPort, Inner, WeakPort};
+use crate::sync::mutant;
 pub use join::JoinHandle;
 pub(crate) use join::text_of;
 
@@ -126,8 +127,14 @@ where
         });
     };
     let (runnable, task) = async_task::spawn(root, WithInfo(schedule));
-    port.0.tasks.know(place, runnable.waker());
-    runnable.schedule();
+    let waker = runnable.waker();
+    if mutant("scheduled-before-known") {
+        runnable.schedule();
+        port.0.tasks.know(place, waker);
+    } else {
+        port.0.tasks.know(place, waker);
+        runnable.schedule();
+    }
     JoinHandle::new(task, weak)
 }
 
