@@ -353,6 +353,7 @@ fn a_message_that_is_too_long_or_broken_ends_its_connection_alone() {
             // Pieces that are short enough, and together too long.
             let _ = stream.write_all(&[b'x'; 0x3000]);
             let _ = stream.write_all(b"\x80\xfe\x30\0\0\0\0\0");
+            let _ = stream.write_all(&[b'x'; 0x3000]);
         }
         anna.hears_left(&name);
     }
