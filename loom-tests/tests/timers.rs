@@ -2,9 +2,11 @@
 #![cfg(proactor_loom)]
 
 use loom::thread;
-use loom_tests::{Once, Seen, join, kills, model, port, workers};
+use loom_tests::{Once, Seen, Wait, join, kills, model, port, workers};
 use proactor::{CancelOutcome, Strategy};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -206,4 +208,102 @@ fn mutant_young_waits_are_cancelled() {
         "young-waits-are-cancelled",
         "a_wait_begins_before_its_deadline_moves_or_after",
     );
+}
+
+/// A waker that a thread waits for.
+#[derive(Default)]
+struct Call(Wait);
+
+impl Wake for Call {
+    fn wake(self: Arc<Self>) {
+        self.0.happen();
+    }
+}
+
+/// A nap is polled with another waker while its time comes: it is over, or that one is called.
+fn nap_against_expiry(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 0);
+    let mut nap = port.nap(SECOND);
+    let mut poll = |call: &Arc<Call>| {
+        let waker = Waker::from(Arc::clone(call));
+        Pin::new(&mut nap).poll(&mut Context::from_waker(&waker))
+    };
+    let (first, second) = (Arc::default(), Arc::default());
+    assert!(poll(&first).is_pending(), "its time has not come");
+    let worker = workers(&port, 1);
+    let clock = {
+        let port = port.clone();
+        thread::spawn(move || port.pass(2 * SECOND))
+    };
+    if poll(&second).is_pending() {
+        second.0.wait();
+        assert!(poll(&second).is_ready(), "woken too early");
+        seen.saw("woken");
+    } else {
+        seen.saw("over");
+    }
+    clock.join().expect("time passes");
+    join(worker);
+    assert!(port.is_timeless(), "it is still armed");
+}
+
+#[test]
+fn a_nap_wakes_its_last_waker() {
+    model(
+        "a_nap_wakes_its_last_waker",
+        &["woken", "over"],
+        nap_against_expiry,
+    );
+}
+
+#[test]
+fn mutant_a_nap_keeps_its_waker() {
+    kills("nap-keeps-its-waker", "a_nap_wakes_its_last_waker");
+}
+
+/// Two naps are given up, one while its time comes: it is over once. Neither holds up anybody.
+fn nap_given_up(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 0);
+    let woken = Once::default();
+    let waker = Waker::from(Arc::new(Told(woken.clone())));
+    let naps = [SECOND, 1000 * SECOND].map(|after| {
+        let mut nap = port.nap(after);
+        let begun = Pin::new(&mut nap).poll(&mut Context::from_waker(&waker));
+        assert!(begun.is_pending(), "its time has not come");
+        nap
+    });
+    let worker = workers(&port, 1);
+    let giving_up = thread::spawn(move || drop(naps));
+    port.pass(2 * SECOND);
+    giving_up.join().expect("it is dropped");
+    let ran = join(worker);
+    assert!(port.is_timeless(), "it is still armed");
+    match (ran, woken.happened()) {
+        (0, false) => seen.saw("given up"),
+        (1, true) => seen.saw("expired"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A waker that tells.
+struct Told(Once<()>);
+
+impl Wake for Told {
+    fn wake(self: Arc<Self>) {
+        self.0.happen(());
+    }
+}
+
+#[test]
+fn a_nap_that_is_given_up_is_over() {
+    model(
+        "a_nap_that_is_given_up_is_over",
+        &["given up", "expired"],
+        nap_given_up,
+    );
+}
+
+#[test]
+fn mutant_a_nap_is_left_armed() {
+    kills("nap-left-armed", "a_nap_that_is_given_up_is_over");
 }

@@ -35,7 +35,6 @@
 
 #![allow(unsafe_code)] // hyper lends buffers that are uninitialised
 
-use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -44,12 +43,10 @@ use std::time::{Duration, Instant};
 use ::hyper::rt::{Executor, Read, ReadBufCursor, Sleep, Timer, Write};
 use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::initiation::InitiationFuture;
 use crate::net::TcpStream;
 use crate::port::CompletionPort;
 use crate::port::timers::from_now;
-use crate::sync::Mutex;
-use crate::time;
+use crate::time::Nap;
 
 /// What is read at once of a stream: hyper's own first buffer.
 const CHUNK: usize = 8192;
@@ -200,27 +197,4 @@ impl Timer for CompletionPort {
     }
 }
 
-/// A wait that begins when it is polled. The lock is for hyper, which wants it to be `Sync`: nobody contends for it.
-struct Nap(Mutex<InitiationFuture<time::Sleep>>);
-
-impl Nap {
-    fn until(port: &CompletionPort, deadline: Instant) -> Self {
-        Self(Mutex::new(port.sleep_until(deadline).into_future()))
-    }
-}
-
 impl Sleep for Nap {}
-
-impl Future for Nap {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut *self.0.lock()).poll(context).map(|_over| ())
-    }
-}
-
-impl fmt::Debug for Nap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Nap")
-    }
-}

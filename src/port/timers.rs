@@ -262,6 +262,63 @@ impl Timers {
     }
 }
 
+/// Timers that have a waker in place of a handler.
+#[cfg(any(feature = "hyper", proactor_loom))]
+mod waking {
+    use std::mem;
+    use std::task::Waker;
+
+    use super::*;
+
+    impl State {
+        /// The waker of a timer whose time has not come.
+        fn waker(&mut self, cell: Ptr, generation: u32) -> Option<&mut Waker> {
+            if !header(cell).is(generation, phase::PENDING) {
+                return None;
+            }
+            header(cell).used();
+            // SAFETY: pending, so the cell is still this timer's, and its body stays for as long as the lock is held: whoever
+            // ends it fixes its result under the lock.
+            let mut waker = unsafe { header(cell).vtable().waker?(cell) }?;
+            // SAFETY: as above; it is touched under the lock, or by whoever owns the timer when that has ended.
+            Some(unsafe { waker.as_mut() })
+        }
+    }
+
+    impl Timers {
+        /// Has a timer whose time has not come wake `waker`; whether it does.
+        pub(crate) fn tell(&self, cell: Ptr, generation: u32, waker: &Waker) -> bool {
+            let knows = |known: &mut Waker| known.will_wake(waker) || mutant("nap-keeps-its-waker");
+            let known = self.state.lock().waker(cell, generation).map(knows);
+            if known != Some(false) {
+                return known.is_some();
+            }
+            let mut new = waker.clone(); // not under the lock: a waker's own code may do anything, also below
+            let swap = |known: &mut Waker| mem::swap(known, &mut new);
+            self.state
+                .lock()
+                .waker(cell, generation)
+                .map(swap)
+                .is_some()
+        }
+
+        /// Takes out a timer whose time has not come, and which nobody waits for: it is over, and wakes nobody.
+        pub(crate) fn take_back(&self, cell: Ptr, generation: u32) -> Option<(Completion, Waker)> {
+            let mut state = self.state.lock();
+            let waker = state
+                .waker(cell, generation)
+                .filter(|_| !mutant("nap-left-armed"))?;
+            let waker = mem::replace(waker, Waker::noop().clone());
+            // SAFETY: pending, so the cell is still this timer's.
+            let node = unsafe { node_of(cell) }?;
+            // SAFETY: as above, and armed, so its node is linked in this wheel.
+            unsafe { state.wheel.remove(node) };
+            // SAFETY: unlinked by us, so ours; its result is open.
+            Some((unsafe { operation::complete(cell, code::CANCELLED) }, waker))
+        }
+    }
+}
+
 impl Expired {
     /// The operations whose limits expired, with their generations.
     pub(crate) fn each(self, home: &Home, mut end: impl FnMut(Ptr, u32)) {

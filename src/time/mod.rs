@@ -1,6 +1,8 @@
 //! Timers: one wait ([`CompletionPort::sleep`]), a rhythm ([`Interval`]), and a deadline that can be moved ([`Timer`]).
 #![allow(unsafe_code)] // a node of the wheel inside the operation
 
+#[cfg(any(feature = "hyper", proactor_loom))] // adapters use it, and models
+mod nap;
 mod ticks;
 mod timer;
 
@@ -16,6 +18,9 @@ use crate::port::deadline::When;
 use crate::port::timers::from_now;
 use crate::port::wheel::Node;
 
+#[cfg(any(feature = "hyper", proactor_loom))]
+// adapters and models use it
+pub(crate) use nap::Nap;
 pub use timer::Timer;
 
 /// The operation of [`CompletionPort::sleep`]: ends when its time has come, or as cancelled.
