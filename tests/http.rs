@@ -9,6 +9,8 @@ mod files;
 mod process;
 #[path = "common/serving.rs"]
 mod serving;
+#[path = "http/waits.rs"]
+mod waits;
 
 use std::io::{BufReader, Write};
 use std::net::{Shutdown, TcpStream};
