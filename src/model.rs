@@ -18,13 +18,11 @@ use crate::operation::{Operation, OperationKey, Request, Returned, decode, seale
 use crate::port::object::Handle;
 use crate::port::pool::Knobs;
 use crate::port::seat::Waiting;
-use crate::port::timers::from_now;
 use crate::port::worker::Bounds;
 use crate::port::{CompletionPort, Inner};
 use crate::proactor::Proactor;
 pub use crate::sync::model::{recycle, set_clock, set_mutant, spurious, ticks};
 use crate::sync::{Arc, UnsafeCell};
-use crate::time::Nap;
 
 /// A port over a scripted kernel.
 #[derive(Clone, Debug)]
@@ -252,11 +250,6 @@ impl ModelPort {
         let millis = u64::try_from(until.as_millis()).unwrap_or(u64::MAX - 1);
         set_clock(millis.min(u64::MAX - 1));
         self.kernel.pass(until);
-    }
-
-    /// A wait that wakes, from now on.
-    pub fn nap(&self, after: Duration) -> impl Future<Output = ()> + Send + Unpin + use<> {
-        Nap::until(&self.port, from_now(after))
     }
 
     /// Whether no timer is armed and no limit set.

@@ -223,7 +223,7 @@ impl Wake for Call {
 /// A nap is polled with another waker while its time comes: it is over, or that one is called.
 fn nap_against_expiry(seen: &Seen) {
     let port = port(Strategy::LeaderFollowers, 1, 2, 0);
-    let mut nap = port.nap(SECOND);
+    let mut nap = port.port.nap(SECOND);
     let mut poll = |call: &Arc<Call>| {
         let waker = Waker::from(Arc::clone(call));
         Pin::new(&mut nap).poll(&mut Context::from_waker(&waker))
@@ -267,7 +267,7 @@ fn nap_given_up(seen: &Seen) {
     let woken = Once::default();
     let waker = Waker::from(Arc::new(Told(woken.clone())));
     let naps = [SECOND, 1000 * SECOND].map(|after| {
-        let mut nap = port.nap(after);
+        let mut nap = port.port.nap(after);
         let begun = Pin::new(&mut nap).poll(&mut Context::from_waker(&waker));
         assert!(begun.is_pending(), "its time has not come");
         nap

@@ -60,6 +60,18 @@ impl Nap {
     }
 }
 
+/// For models: an adapter has its own way here.
+#[cfg(proactor_loom)]
+impl CompletionPort {
+    #[doc(hidden)]
+    pub fn nap(
+        &self,
+        after: std::time::Duration,
+    ) -> impl Future<Output = ()> + Send + Unpin + use<> {
+        Nap::until(self, crate::port::timers::from_now(after))
+    }
+}
+
 impl Future for Nap {
     type Output = ();
 
