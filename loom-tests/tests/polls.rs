@@ -235,6 +235,50 @@ fn mutant_a_notice_keeps_its_waker() {
     );
 }
 
+/// A poll comes when its notice has had its turn and has not run, since the only worker is at a handler that came with it.
+fn poll_before_its_notice(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 2);
+    let (busy, polled) = (port.open(0), port.open(1));
+    let (at_it, go_on) = (Wait::default(), Wait::default());
+    busy.take(1, {
+        let (at_it, go_on) = (at_it.clone(), go_on.clone());
+        move |_taken| {
+            at_it.happen();
+            go_on.wait();
+        }
+    });
+    let (first, waker) = calls();
+    assert!(polled.poll_take(1, &waker).is_pending(), "there is nothing");
+    port.arrive(0, 1);
+    port.arrive(1, 1);
+    let worker = workers(&port, 1);
+    at_it.wait();
+    let (_second, waker) = calls();
+    let taken = polled.poll_take(1, &waker);
+    assert!(
+        matches!(taken, Poll::Ready(Ok(1))),
+        "its own notice is in its way"
+    );
+    seen.saw("taken");
+    go_on.happen();
+    assert_eq!(join(worker), 2, "a notice and a handler");
+    first.0.wait();
+}
+
+#[test]
+fn a_poll_is_not_held_up_by_its_own_notice() {
+    model(
+        "a_poll_is_not_held_up_by_its_own_notice",
+        &["taken"],
+        poll_before_its_notice,
+    );
+}
+
+#[test]
+fn mutant_a_notice_holds_its_direction() {
+    kills("notice-holds", "a_poll_is_not_held_up_by_its_own_notice");
+}
+
 /// One thread reads and another writes, where an event disarms both directions; the unit and the room arrive apart.
 fn two_halves(seen: &Seen) {
     let (port, worker) = served(1);

@@ -155,8 +155,7 @@ impl EntryRef {
         if !unsafe { is_due(&direction, self, way, next) } {
             return LetGo::Free;
         }
-        direction.take_up(next);
-        direction.queue.pop_front().map_or(LetGo::Free, LetGo::Due)
+        direction.turn().map_or(LetGo::Free, LetGo::Due)
     }
 
     /// The entry that an operation was begun on.

@@ -490,8 +490,7 @@ impl<D: Demux> Reaper<'_, D> {
         if direction.is_held() {
             return;
         }
-        if let Some(next) = direction.queue.pop_front() {
-            direction.take_up(next.ptr());
+        if let Some(next) = direction.turn() {
             self.due.push_back(next);
         }
     }
