@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::Sleep;
 use crate::error::Error;
 use crate::id::ObjectId;
-use crate::operation::{self, Body, OperationKey};
+use crate::operation::{self, Body, Ends, OperationKey};
 use crate::port::wheel::Node;
 use crate::port::{CompletionPort, WeakPort};
 
@@ -23,11 +23,14 @@ struct Wakes {
 
 impl Body for Wakes {
     type Op = Sleep;
-    const WAKES: bool = true;
 
     fn op(&mut self) -> &mut Sleep {
         &mut self.op
     }
+}
+
+impl Ends for Wakes {
+    const WAKES: bool = true;
 
     fn waker(&mut self) -> Option<&mut Waker> {
         Some(&mut self.waker)
