@@ -7,9 +7,13 @@ use std::ptr;
 use std::task::Waker;
 
 use crate::cell::Home;
-use crate::queue::List;
+use crate::completion::Completion;
+use crate::queue::{List, Stack};
 use crate::sync::{thread_pointer, thread_slot};
 use crate::work::Counters;
+
+/// At which picks the strategy is asked, although the worker's stack has something.
+const ASK_EVERY: usize = 64;
 
 /// A worker's own side. It stands on the worker's stack for as long as the thread works.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub(crate) struct Local {
     pub(crate) turn: List,
     /// What a strategy keeps for this thread alone.
     pub(crate) kept: List,
+    /// Where its strategy has what its handlers post, if it says so; it lives as long as the port.
+    stack: Cell<*const Stack>,
     /// How many of `turn` may still run before the queues get their chance.
     pub(crate) turn_left: Cell<usize>,
     /// How many completions this worker has picked.
@@ -58,6 +64,7 @@ impl Local {
             workers,
             turn: List::new(),
             kept: List::new(),
+            stack: Cell::new(ptr::null()),
             turn_left: Cell::new(0),
             picks: Cell::new(0),
             depth: Cell::new(0),
@@ -112,6 +119,40 @@ impl Local {
     fn books(&self) -> &Counters {
         // SAFETY: as in `home`, whose they are.
         unsafe { &*self.books }
+    }
+
+    /// Uses `stack`, if it is this worker's.
+    ///
+    /// # Safety
+    ///
+    /// It lives as long as the local.
+    pub(crate) unsafe fn use_stack(&self, stack: Option<&Stack>) {
+        if let Some(stack) = stack.filter(|stack| stack.is_of(self)) {
+            self.stack.set(stack);
+        }
+    }
+
+    /// Puts `completion` on its stack, or gives it back.
+    #[inline]
+    pub(crate) fn push(&self, completion: Completion) -> Result<(), Completion> {
+        // SAFETY: whoever set it promised that it lives.
+        match unsafe { self.stack.get().as_ref() } {
+            // SAFETY: this worker's, which this thread is.
+            Some(stack) => unsafe { stack.push(completion) },
+            None => Err(completion),
+        }
+    }
+
+    /// What comes next by itself: the youngest of its stack, if it has one, keeps nothing, and it is not the strategy's turn.
+    #[inline]
+    pub(crate) fn pop(&self) -> Option<Completion> {
+        // SAFETY: whoever set it promised that it lives.
+        let stack = unsafe { self.stack.get().as_ref() }?;
+        if self.picks.get() % ASK_EVERY == 0 || !self.kept.is_empty() {
+            return None;
+        }
+        // SAFETY: this worker's, which this thread is.
+        unsafe { stack.pop(self) }
     }
 
     /// Enters a piece of work in the books.

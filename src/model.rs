@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::backend::readiness::Readiness;
 use crate::backend::registry::Way;
 use crate::backend::script::Script;
-use crate::dispatch::{Deque, Dispatcher};
+use crate::dispatch::Dispatcher;
 use crate::error::Error;
 use crate::id::Kind;
 use crate::initiation::Initiation;
@@ -21,6 +21,7 @@ use crate::port::seat::Waiting;
 use crate::port::worker::Bounds;
 use crate::port::{CompletionPort, Inner};
 use crate::proactor::Proactor;
+use crate::queue::Deque;
 pub use crate::sync::model::{recycle, set_clock, set_mutant, spurious, ticks};
 use crate::sync::{Arc, UnsafeCell};
 
@@ -558,7 +559,7 @@ unsafe impl Send for Pile {}
 /// A deque's two ends.
 pub fn deque() -> (DequeOwner, DequeThief) {
     let pile = Arc::new(Pile {
-        deque: Deque::new(false),
+        deque: Deque::new(),
         places: std::array::from_fn(|_| UnsafeCell::new(None)),
     });
     (DequeOwner(Arc::clone(&pile)), DequeThief(pile))
@@ -585,7 +586,7 @@ impl DequeOwner {
 
     /// The youngest.
     pub fn pop(&self) -> Option<usize> {
-        self.0.deque.pop().map(Pile::take)
+        self.0.deque.pop(false).map(Pile::take)
     }
 }
 

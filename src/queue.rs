@@ -1,6 +1,9 @@
 //! Intrusive queues of completions: a list for one thread, an injector for many, and a line that is served one at a time.
 #![allow(unsafe_code)] // cells linked through their headers
 
+mod deque;
+mod stack;
+
 use std::cell::Cell;
 use std::fmt;
 use std::ptr::{self, NonNull};
@@ -11,6 +14,10 @@ use crate::cell::{Header, Ptr, header};
 use crate::completion::Completion;
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use crate::sync::{Mutex, guess_pointer, mutant, own};
+
+#[cfg(proactor_loom)]
+pub(crate) use deque::Deque;
+pub use stack::Stack;
 
 /// Asks for memory ahead of its use, where there is a way to.
 #[inline(always)]

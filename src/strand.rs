@@ -137,15 +137,15 @@ impl Gate {
     #[inline]
     fn let_in_here(&self, next: Completion, by: Route) -> Option<Completion> {
         self.port.with_local(next, |next, inner, local| {
-            let worker = Worker::new(local);
-            let origin = match by {
-                Route::Outside => Origin::Outside,
+            match by {
+                Route::Outside => inner.place(next, Origin::Outside),
                 // What follows from a handler runs next on its thread, as long as nothing else waits there for the same thread: or
                 // two strands would wait for each other.
-                Route::Finished if local.turn.is_empty() => Origin::Finished(worker),
-                Route::Finished | Route::Posted => Origin::Posted(worker),
-            };
-            inner.place(next, origin);
+                Route::Finished if local.turn.is_empty() => inner.place_finished(next, local),
+                Route::Finished | Route::Posted => {
+                    inner.place(next, Origin::Posted(Worker::new(local)));
+                }
+            }
         })
     }
 }

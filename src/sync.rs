@@ -37,21 +37,27 @@ pub(crate) fn fresh_id() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Remembers the first port that it is shown. Not part of a protocol, so no model sees it.
+/// Remembers the first name that it is shown. Not part of a protocol, so no model sees it.
 #[derive(Debug)]
-pub(crate) struct PortMark(std::sync::atomic::AtomicU32);
+pub(crate) struct Mark(std::sync::atomic::AtomicU64);
 
-impl PortMark {
+impl Mark {
     pub(crate) const fn new() -> Self {
-        Self(std::sync::atomic::AtomicU32::new(0))
+        Self(std::sync::atomic::AtomicU64::new(0))
     }
 
-    /// Whether `port` is the first that came, or was first just now.
+    /// The first name, or 0.
     #[inline]
-    pub(crate) fn is(&self, port: u32) -> bool {
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Whether `name` is the first that came, or was first just now.
+    #[inline]
+    pub(crate) fn is(&self, name: u64) -> bool {
         use std::sync::atomic::Ordering::Relaxed;
-        let first = self.0.load(Relaxed);
-        first == port || (first == 0 && self.0.compare_exchange(0, port, Relaxed, Relaxed).is_ok())
+        let first = self.get();
+        first == name || (first == 0 && self.0.compare_exchange(0, name, Relaxed, Relaxed).is_ok())
     }
 }
 

@@ -1,5 +1,5 @@
 //! A worker's deque: every item comes out once, whole, whoever takes it. (That it does what crossbeam's does is a property test, in
-//! `dispatch/work_stealing/deque.rs`.)
+//! `queue/deque.rs`.)
 #![cfg(proactor_loom)]
 
 use loom::thread::{self, JoinHandle};

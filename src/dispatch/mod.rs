@@ -17,12 +17,10 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 pub use crate::port::dispatcher::{Dispatcher, Origin, Placed, Worker};
-pub use crate::queue::Injector;
+pub use crate::queue::{Injector, Stack};
 pub use leader_followers::LeaderFollowers;
 pub use single::SingleThreaded;
 pub use work_stealing::WorkStealing;
-#[cfg(proactor_loom)]
-pub(crate) use work_stealing::deque::Deque;
 
 /// The name of one of the strategies here, for configuration.
 ///

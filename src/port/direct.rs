@@ -2,6 +2,7 @@
 //! short about it).
 #![allow(unsafe_code)] // cells are attempted and finished by whoever owns them
 
+use super::dispatcher::{Origin, Worker};
 use super::{Inner, Route};
 use crate::backend::Outcome;
 use crate::backend::direct::{self, Begun, LetGo};
@@ -57,15 +58,19 @@ impl Inner {
     /// Gives a plain operation that was finished as it was begun to the strategy, or does with it what the strategy always does.
     #[inline]
     fn hand_finished(&self, done: Completion) {
-        let done = Local::with(&self.home, |local| match local {
-            Some(local) if self.finishes_in_turn => {
-                local.turn.push_back(done);
-                None
-            }
-            _ => Some(done),
+        Local::with(&self.home, |local| match local {
+            Some(local) => self.place_finished(done, local),
+            None => self.place(done, Origin::Outside),
         });
-        if let Some(done) = done {
-            self.hand(done, Route::Finished);
+    }
+
+    /// As `place`, of what follows from a handler of that worker.
+    #[inline]
+    pub(crate) fn place_finished(&self, done: Completion, local: &Local) {
+        if self.finishes_in_turn {
+            local.turn.push_back(done);
+        } else {
+            self.place(done, Origin::Finished(Worker::new(local)));
         }
     }
 

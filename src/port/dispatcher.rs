@@ -1,4 +1,5 @@
 //! The strategy: where completions go, and which a worker runs next.
+#![allow(unsafe_code)] // a worker's stack is its thread's
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -6,6 +7,7 @@ use std::num::NonZeroUsize;
 use crate::completion::Completion;
 use crate::error::BuildError;
 use crate::local::Local;
+use crate::queue::Stack;
 
 /// A concurrency strategy: it decides which thread runs which handler, and in what order.
 ///
@@ -62,6 +64,14 @@ pub trait Dispatcher: Send + Sync + fmt::Debug + 'static {
     /// What `worker` is to run now, or `None` if there is nothing for it. Called by that worker's thread alone, between
     /// handlers; it may lock for a few instructions.
     fn next(&self, worker: Worker<'_>) -> Option<Completion>;
+
+    /// The stack of that worker, if the strategy has one for each: then the port puts what the worker's handlers post there, and takes
+    /// from it what comes next, without asking; it asks if the stack is full, or empty, if the worker keeps something, and at each
+    /// 64th pick. For strategies that would do just that. Asked once by each thread that becomes a worker.
+    fn stack(&self, worker: Worker<'_>) -> Option<&Stack> {
+        let _ = worker;
+        None
+    }
 
     /// Whether nothing is waiting in places that more than one worker takes from. Called by any thread, at each turn to
     /// sleep; keep it to a few loads. May say no too often (that costs a look), never yes too early.
@@ -125,11 +135,6 @@ impl<'a> Worker<'a> {
         self.0.workers
     }
 
-    /// The number of the worker's port.
-    pub(crate) fn port(self) -> u32 {
-        self.0.port
-    }
-
     /// How many completions this worker has picked: for what is to happen now and then.
     pub fn picks(self) -> usize {
         self.0.picks.get()
@@ -148,7 +153,35 @@ impl<'a> Worker<'a> {
         Placed::Own
     }
 
+    /// Puts `completion` on top of this worker's `stack`.
+    ///
+    /// # Errors
+    ///
+    /// With the completion, if there is no room, or it is another worker's stack.
+    #[inline]
+    pub fn push(self, stack: &Stack, completion: Completion) -> Result<(), Completion> {
+        if !stack.is_of(self.0) {
+            return Err(completion);
+        }
+        // SAFETY: this thread is the worker, and a `Worker` does not leave its thread.
+        unsafe { stack.push(completion) }
+    }
+
+    /// The youngest of this worker's `stack`; nothing of another's.
+    #[inline]
+    pub fn pop(self, stack: &Stack) -> Option<Completion> {
+        let mine = stack.is_of(self.0);
+        // SAFETY: as in `push`.
+        mine.then(|| unsafe { stack.pop(self.0) }).flatten()
+    }
+
+    /// The oldest of the `stack` of any worker of the same port.
+    pub fn steal(self, stack: &Stack) -> Option<Completion> {
+        stack.steal(self.0)
+    }
+
     /// The oldest that this worker keeps.
+    #[inline]
     pub fn take_kept(self) -> Option<Completion> {
         self.0.kept.pop_front()
     }

@@ -324,9 +324,15 @@ impl Inner {
     #[inline]
     pub(crate) fn place(&self, completion: Completion, origin: Origin<'_>) {
         if self.dispatcher.dispatch(completion, origin) == Placed::Shared {
-            self.wake_one();
-            self.discard_late();
+            self.tell_one();
         }
+    }
+
+    /// Something was made visible.
+    #[inline]
+    pub(crate) fn tell_one(&self) {
+        self.wake_one();
+        self.discard_late();
     }
 
     /// Drops what was pushed just now, and could be left otherwise, if the port ends. After the push and a fence, so that either

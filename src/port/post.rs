@@ -62,7 +62,11 @@ impl CompletionPort {
         Local::with(&inner.home, |local| match local {
             Some(local) => {
                 let call = completion::post_by(local, &inner.home, key, call);
-                inner.place(call, Origin::Posted(Worker::new(local)));
+                match local.push(call) {
+                    Ok(()) if local.workers == 1 => {}
+                    Ok(()) => inner.tell_one(),
+                    Err(call) => inner.place(call, Origin::Posted(Worker::new(local))),
+                }
             }
             None => {
                 let counted = inner.enter();

@@ -92,6 +92,9 @@ impl Inner {
         let knobs = &self.pool.knobs;
         let local = Local::new(&self.home, place.index, knobs.workers.get());
         local.picks.set(place.picks.get());
+        let stack = self.dispatcher.stack(Worker::new(&local));
+        // SAFETY: it is in the dispatcher, which lives as long as `self`, and longer than `local`.
+        unsafe { local.use_stack(stack) };
         let ran = local.enter(|| self.shift(&local, bounds));
         place.picks.set(local.picks.get());
         ran

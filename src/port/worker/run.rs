@@ -114,7 +114,9 @@ impl Shift<'_> {
         let next = if inner.affinity.is_used() {
             self.next_of_both()
         } else {
-            inner.dispatcher.next(Worker::new(local))
+            local
+                .pop()
+                .or_else(|| inner.dispatcher.next(Worker::new(local)))
         };
         match next {
             Some(next) if !in_turn => Some(next),

@@ -47,18 +47,15 @@ pub(crate) struct Deque<T> {
     /// Index one past the youngest item; stored by the owner alone.
     back: CachePadded<AtomicUsize>,
     slots: [AtomicPtr<T>; CAPACITY],
-    /// Whether the owner is the only one who takes.
-    alone: bool,
 }
 
 impl<T> Deque<T> {
-    /// An empty one. `alone` says that whoever steals is the owner, too.
-    pub(crate) fn new(alone: bool) -> Self {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
         Self {
             front: CachePadded::new(AtomicUsize::new(0)),
             back: CachePadded::new(AtomicUsize::new(0)),
             slots: array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
-            alone,
         }
     }
 
@@ -85,9 +82,9 @@ impl<T> Deque<T> {
         Ok(())
     }
 
-    /// Takes the item pushed last, or `None` if there is none. For the owner.
+    /// Takes the item pushed last, or `None` if there is none. For the owner, who is `alone` if it is also the only one who steals.
     #[inline]
-    pub(crate) fn pop(&self) -> Option<NonNull<T>> {
+    pub(crate) fn pop(&self, alone: bool) -> Option<NonNull<T>> {
         let back = own(&self.back);
         if back == self.front.load(Ordering::Relaxed) {
             return None;
@@ -95,7 +92,7 @@ impl<T> Deque<T> {
         // Claim the youngest item, then look whether the thieves have come that far.
         let youngest = back.wrapping_sub(1);
         self.back.store(youngest, Ordering::Relaxed);
-        if !self.alone && !self.claim(youngest) {
+        if !alone && !self.claim(youngest) {
             return None;
         }
         NonNull::new(self.slot(youngest).load(Ordering::Relaxed))
@@ -212,7 +209,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_does_what_crossbeams_does(steps in steps(), alone: bool) {
-            let (deque, real) = (Deque::new(alone), Worker::new_lifo());
+            let (deque, real) = (Deque::new(), Worker::new_lifo());
             let old = real.stealer();
             for (step, at) in steps.into_iter().zip(1..) {
                 match step {
@@ -223,7 +220,7 @@ mod tests {
                             real.push(at);
                         }
                     }
-                    Step::Pop => prop_assert_eq!(deque.pop().map(number), real.pop()),
+                    Step::Pop => prop_assert_eq!(deque.pop(alone).map(number), real.pop()),
                     Step::Steal => {
                         let stolen = match old.steal() {
                             Steal::Success(at) => Some(at),
@@ -234,27 +231,27 @@ mod tests {
                 }
                 prop_assert_eq!(deque.is_empty(), real.is_empty());
             }
-            let left = std::iter::from_fn(|| deque.pop()).map(number);
+            let left = std::iter::from_fn(|| deque.pop(alone)).map(number);
             prop_assert!(left.eq(std::iter::from_fn(|| real.pop())));
         }
     }
 
     #[test]
     fn a_full_deque_hands_the_item_back_until_one_is_taken() {
-        let deque = Deque::new(false);
+        let deque = Deque::new();
         (1..=CAPACITY).for_each(|at| deque.push(item(at)).unwrap());
         assert_eq!(deque.push(item(200)), Err(item(200)));
         assert_eq!(deque.steal(), Some(item(1)));
         assert_eq!(deque.push(item(200)), Ok(()));
         assert_eq!(deque.push(item(201)), Err(item(201)));
-        assert_eq!(deque.pop(), Some(item(200)));
+        assert_eq!(deque.pop(false), Some(item(200)));
     }
 
     #[test]
     fn every_item_comes_out_once_under_stress() {
         const ITEMS: usize = 200_000;
         const THIEVES: usize = 3;
-        let (deque, done) = (Deque::new(false), AtomicBool::new(false));
+        let (deque, done) = (Deque::new(), AtomicBool::new(false));
         let mut taken = thread::scope(|scope| {
             let thieves: Vec<_> = (0..THIEVES)
                 .map(|_| scope.spawn(|| steal_until(&done, &deque)))
@@ -264,10 +261,10 @@ mod tests {
                 taken.extend(deque.push(item(at)).err());
                 // Pop in bursts of growing and shrinking depth, down to the last item.
                 if at % 7 == 0 {
-                    taken.extend((0..at % 13).map_while(|_| deque.pop()));
+                    taken.extend((0..at % 13).map_while(|_| deque.pop(false)));
                 }
             }
-            taken.extend(std::iter::from_fn(|| deque.pop()));
+            taken.extend(std::iter::from_fn(|| deque.pop(false)));
             let mut taken: Vec<_> = taken.into_iter().map(number).collect();
             done.store(true, Ordering::Release);
             for thief in thieves {
