@@ -8,7 +8,7 @@ mod process;
 #[path = "common/serving.rs"]
 mod serving;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -224,6 +224,34 @@ fn a_request_may_come_in_any_pieces_and_with_the_name_behind_it() {
     stream.read_exact(&mut heard).expect("an answer");
     assert_eq!(heard, b"HTTP/1.1 101");
     server.end();
+}
+
+#[test]
+fn who_answers_its_pings_stays_however_many_come_and_talk_meanwhile() {
+    for strategy in ["single", "work-stealing"] {
+        let options = ["--ping-ms", "1500", "--queue", "2000"];
+        let server = Server::start("websocket_chat", &with(&["--strategy", strategy], &options));
+        let begin = Instant::now();
+        let mut members: Vec<Client> = Vec::new();
+        // Long enough for a ping that was not answered to be noticed.
+        while begin.elapsed() < Duration::from_secs(6) {
+            if members.len() < 200 {
+                let mut member = Client::connect(&server);
+                member.say(&format!("member {}", members.len()));
+                member.0.get_mut().set_nonblocking(true).expect("to set it");
+                members.push(member);
+            }
+            for member in &mut members {
+                match member.hear() {
+                    Ok(line) => assert_ne!(line["kind"], "left", "{line}"),
+                    Err(Error::Io(error)) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+                    Err(error) => panic!("hung up on: {error}"),
+                }
+            }
+        }
+        assert!(members.len() > 50, "{} came", members.len());
+        server.end();
+    }
 }
 
 // ---- those who do not behave ----
