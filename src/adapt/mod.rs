@@ -2,7 +2,7 @@
 //!
 //! | to run | have |
 //! |---|---|
-//! | hyper, hyper-util, axum | the feature `hyper`: [`hyper`](self::hyper) |
+//! | hyper, hyper-util, axum | the feature `hyper`, and the module of that name |
 //! | a tower service under hyper | hyper-util's `TowerToHyperService`; nothing is needed from here |
 //! | what asks for futures-io | nothing: the streams implement its traits |
 //! | what asks for tokio's `AsyncRead` and `AsyncWrite` | `tokio_util::compat`, over the futures-io of the streams |

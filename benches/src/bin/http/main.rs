@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn servers_that_cannot_have_the_threads_are_left_out() {
-        let all = Vec::from_iter(SERVERS);
+        let all = Vec::from_iter(&SERVERS);
         let names = |threads| {
             let case = Case::new(1, threads, &all);
             Vec::from_iter(case.servers.iter().map(|server| server.name))
