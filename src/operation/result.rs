@@ -50,8 +50,8 @@ fn failure(raw: i64, kind: Kind) -> Error {
 pub(crate) unsafe fn complete(cell: Ptr, raw: i64) -> Completion {
     // SAFETY: the caller's promise.
     unsafe { part(cell) }.set_raw(raw);
-    // Over a request to cancel, too, that comes meanwhile: it was accepted, and the output is as it is.
-    header(cell).set_phase(phase::DONE);
+    // A request to cancel that came meanwhile was accepted, and the output is as it is.
+    header(cell).fix();
     // SAFETY: the caller's promise.
     unsafe { Completion::from_ptr(cell) }
 }
