@@ -18,8 +18,7 @@ use crate::port::deadline::When;
 use crate::port::timers::from_now;
 use crate::port::wheel::Node;
 
-#[cfg(any(feature = "hyper", proactor_loom))]
-// adapters and models use it
+#[cfg(all(feature = "hyper", not(proactor_loom)))]
 pub(crate) use nap::Nap;
 pub use timer::Timer;
 
