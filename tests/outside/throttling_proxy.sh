@@ -85,8 +85,8 @@ nothing_is_left_of_who_dies() {
     at_most "KiB after 40 more dead clients" $((memory + 512)) "$(resident_kb)"
     beside socat -u "OPEN:$SCRATCH/large" "TCP:$ADDRESS" 2>/dev/null
     until_so "the proxy serves one more" has_at_least $((before + 2))
-    read -r number _ <"/proc/$TARGET/task/$TARGET/children" # the target's process for that connection
-    killed "$number"
+    number=$(<"/proc/$TARGET/task/$TARGET/children") # the target's process for that connection
+    killed "${number%% *}"
     comes_back_to "$before"
     end_proxy
 }
