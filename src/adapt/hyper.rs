@@ -60,21 +60,29 @@ const CHUNK: usize = 8192;
 /// use proactor::{Proactor, adapt::hyper::Io};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let proactor = Proactor::builder().build()?;
-/// // Any stream of futures-io; here, one that has its reply at once.
+/// // Any stream of futures-io; here, one that replies to whatever it is sent.
 /// let canned: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
-/// # struct Canned(&'static [u8]);
-/// # use std::{io, pin::Pin, task::{Context, Poll}};
+/// # struct Canned(&'static [u8], bool, Option<Waker>);
+/// # use std::{io, pin::Pin, task::{Context, Poll, Waker}};
 /// # impl futures_io::AsyncRead for Canned {
 /// #     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+/// #         if !self.1 {
+/// #             self.2 = Some(context.waker().clone());
+/// #             return Poll::Pending;
+/// #         }
 /// #         Pin::new(&mut self.0).poll_read(context, buf)
 /// #     }
 /// # }
 /// # impl futures_io::AsyncWrite for Canned {
-/// #     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> { Poll::Ready(Ok(buf.len())) }
+/// #     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+/// #         self.1 = true;
+/// #         self.2.take().map(Waker::wake);
+/// #         Poll::Ready(Ok(buf.len()))
+/// #     }
 /// #     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> { Poll::Ready(Ok(())) }
 /// #     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> { Poll::Ready(Ok(())) }
 /// # }
-/// # let canned = Canned(canned);
+/// # let canned = Canned(canned, false, None);
 /// let body = proactor.block_on(async {
 ///     let (mut requests, connection) = client::conn::http1::handshake(Io::new(canned)).await?;
 ///     proactor.spawn(connection).detach();

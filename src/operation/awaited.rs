@@ -345,14 +345,19 @@ type Finished<O> = (O, Result<usize, Error>);
 
 /// A future's side of its operation.
 pub(crate) struct Awaiting<O: Operation> {
-    cell: Ptr,
+    cell: Shared,
     /// Keeps the cell's memory; the port may go.
     home: Arc<Home>,
     op: PhantomData<fn(O) -> O>,
 }
 
-// SAFETY: it shares a cell with the finisher, by the meeting's word; the operation in it is `Send`.
-unsafe impl<O: Operation> Send for Awaiting<O> {}
+/// A cell that is shared with the finisher. Whether the future is `Send` then asks nothing of its operation: within a spawned future the
+/// compiler forgets that a buffer's lifetime is `'static`, and could not prove it an operation.
+#[derive(Clone, Copy)]
+struct Shared(Ptr);
+
+// SAFETY: it is shared by the meeting's word; the operation in it is `Send`.
+unsafe impl Send for Shared {}
 
 impl<O: Operation> Awaiting<O> {
     const WHOLE: bool = fits::<Awaited<Whole<O>>>();
@@ -382,7 +387,15 @@ impl<O: Operation> Awaiting<O> {
             write(&home, object, key, Awaited { meeting, op }, table)
         };
         let op = PhantomData;
-        (cell, Self { cell, home, op })
+        let shared = Shared(cell);
+        (
+            cell,
+            Self {
+                cell: shared,
+                home,
+                op,
+            },
+        )
     }
 
     pub(crate) fn home(&self) -> &Home {
@@ -391,7 +404,7 @@ impl<O: Operation> Awaiting<O> {
 
     fn meeting(&self) -> &Meeting {
         // SAFETY: `place` wrote it; it goes with `self`, or later.
-        unsafe { Self::MEETING(self.cell) }
+        unsafe { Self::MEETING(self.cell.0) }
     }
 
     /// Whether the output is there.
@@ -409,7 +422,7 @@ impl<O: Operation> Awaiting<O> {
 
     /// Of what is finished.
     fn take(self) -> Finished<O> {
-        let (cell, name) = (self.cell, Name::of(self.cell));
+        let (cell, name) = (self.cell.0, Name::of(self.cell.0));
         // SAFETY: `self` is not dropped, so this is the one that counts.
         let home = unsafe { std::ptr::read(&raw const self.home) };
         // SAFETY: it is finished, so the place is the future's. It is empty, unless the last poll has seen it finish.
@@ -428,7 +441,7 @@ impl<O: Operation> Awaiting<O> {
 impl<O: Operation> Drop for Awaiting<O> {
     /// The future is dropped: what is finished goes back, and what is not is asked to end.
     fn drop(&mut self) {
-        let (cell, name) = (self.cell, Name::of(self.cell));
+        let (cell, name) = (self.cell.0, Name::of(self.cell.0));
         let (finished, waker) = self.meeting().leave();
         if finished {
             // SAFETY: the cell is the future's alone; `place` wrote it as this.
