@@ -92,10 +92,15 @@ impl Local {
 
     /// Wakes as the last thing that a handler does: the first future of the worker's port that is woken so follows in this thread's turn.
     pub(crate) fn wake_last(waker: Waker) {
-        let is_last = |last| Self::current(|local| local.map(|local| local.last.set(last)));
-        is_last(true);
+        struct Over;
+        impl Drop for Over {
+            fn drop(&mut self) {
+                Local::current(|local| local.map(|local| local.last.set(false)));
+            }
+        }
+        Self::current(|local| local.map(|local| local.last.set(true)));
+        let _over = Over; // also if a waker panics
         waker.wake();
-        is_last(false);
     }
 
     /// Whether what is woken now follows in this thread's turn; told once.

@@ -65,6 +65,7 @@ use crate::port::object::Handle;
 ///   ready does not keep its thread from the others.
 /// - A poll that is pending counts as outstanding until it is woken, or the stream is closed, as it is when it is dropped.
 /// - Of two tasks that poll one direction, through references, each wakes the other as it becomes pending: both go on, at a price.
+///   So does one task whose waker is another at each poll.
 /// - The system's errors are those of the standard library's streams; a stream that was closed is
 ///   [`NotConnected`](std::io::ErrorKind::NotConnected). [`cancel`](Self::cancel) wakes what is pending, and it polls again.
 /// - `poll_close` ends the writing direction, behind the writes that were initiated. `poll_flush` has nothing to do.

@@ -227,6 +227,13 @@ impl<P: Placed> Body for Awaited<P> {
     fn op(&mut self) -> &mut P::Op {
         self.op.op()
     }
+    /// Beside a future that uses the meeting.
+    #[inline(always)]
+    unsafe fn op_at<'a>(place: *mut Self) -> &'a mut P::Op {
+        let op = place.wrapping_byte_add(offset_of!(Self, op)).cast::<P>();
+        // SAFETY: the caller's promise.
+        unsafe { &mut *op }.op()
+    }
 }
 
 /// Whether a finished operation keeps its direction.
@@ -331,12 +338,29 @@ unsafe fn give_back<P: Placed>(cell: Ptr, home: &Home) {
     let name = Name::of(cell);
     // SAFETY: the caller's promise.
     let (op, result) = unsafe { take_op::<P>(cell, home) };
+    let mut held = Held {
+        name,
+        home,
+        returned: None,
+        holds: keeps(P::Op::KIND),
+    };
     let returned = op.give_back(result);
-    if keeps(P::Op::KIND) {
-        name.let_go(
-            home,
-            returned.filter(|_| !mutant("future-gives-nothing-back")),
-        );
+    held.returned = returned.filter(|_| !mutant("future-gives-nothing-back"));
+}
+
+/// Lets the direction go when it is dropped, with what goes back: also if a buffer of the user's panics as it is taken apart.
+struct Held<'a> {
+    name: Name,
+    home: &'a Home,
+    returned: Option<Returned>,
+    holds: bool,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if self.holds {
+            self.name.let_go(self.home, self.returned.take());
+        }
     }
 }
 

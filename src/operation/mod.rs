@@ -28,6 +28,7 @@ use crate::queue::Line;
 use crate::sync::mutant;
 pub(crate) use awaited::Awaiting;
 pub use key::OperationKey;
+pub(crate) use request::{Attempted, wanted};
 pub use request::{Call, Parts, Request, Returned};
 pub(crate) use result::{Admitted, admit, cancelled, code, complete, complete_or_cancel, decode};
 
@@ -148,6 +149,19 @@ struct OpCell<S> {
 pub(crate) trait Body: Send + 'static {
     type Op: Operation;
     fn op(&mut self) -> &mut Self::Op;
+    /// As `op`, with no reference to the rest of it, which another thread may be using.
+    ///
+    /// # Safety
+    ///
+    /// A body stands at `place`, and its operation is the caller's for as long as the borrow lasts.
+    #[inline(always)]
+    unsafe fn op_at<'a>(place: *mut Self) -> &'a mut Self::Op
+    where
+        Self: Sized + 'a,
+    {
+        // SAFETY: the caller's promise; nobody else uses any of it.
+        unsafe { &mut *place }.op()
+    }
 }
 
 /// An operation and what becomes of its output, where they fit in a cell or in a box.
@@ -372,7 +386,7 @@ fn write<S: Body>(home: &Home, object: ObjectId, key: u64, body: S, table: &'sta
     // SAFETY: as above.
     unsafe { cell::place::<S>(cell, offset_of!(OpCell<S>, body)).write(body) };
     // SAFETY: it was written just now, and stays.
-    if ends_at_once(&unsafe { self::body::<S>(cell) }.op().request()) {
+    if ends_at_once(&unsafe { op_of::<S>(cell) }.request()) {
         // SAFETY: as above.
         unsafe { self::part(cell) }.set_raw(1);
     }
@@ -442,6 +456,15 @@ const fn plain_table<S: Body>(run: Run, discard: Run) -> VTable {
 
 /// # Safety
 ///
+/// `cell` holds an `OpCell<S>`, and its operation is the caller's, for as long as the borrow lasts.
+#[inline(always)]
+unsafe fn op_of<'a, S: Body>(cell: Ptr) -> &'a mut S::Op {
+    // SAFETY: the caller's promise.
+    unsafe { S::op_at(cell::place::<S>(cell, offset_of!(OpCell<S>, body))) }
+}
+
+/// # Safety
+///
 /// `cell` holds an `OpCell<S>` and is the caller's, for as long as the borrow lasts.
 unsafe fn body<'a, S: Body>(cell: Ptr) -> &'a mut S {
     // SAFETY: the caller's promise.
@@ -453,61 +476,7 @@ unsafe fn body<'a, S: Body>(cell: Ptr) -> &'a mut S {
 /// `cell` holds an `OpCell<S>` and is the caller's.
 unsafe fn request<S: Body>(cell: Ptr) -> Request {
     // SAFETY: the caller's promise.
-    unsafe { body::<S>(cell) }.op().request()
-}
-
-/// How many bytes a read asks for; none where a short count says nothing.
-#[inline(always)]
-pub(crate) fn wanted(request: &Request) -> Option<usize> {
-    match request {
-        Request::Read { len, .. } | Request::ReadLate { len, .. } => Some(*len),
-        #[cfg(proactor_loom)]
-        Request::Script {
-            len, write: false, ..
-        } => Some(*len),
-        _ => None,
-    }
-}
-
-/// What an attempt came to. Fits in two registers.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Attempted {
-    /// The number, or the negated `errno`.
-    pub(crate) raw: i64,
-    /// Bits: see `MORE` and `SHORT`.
-    pub(crate) how: u8,
-}
-
-impl Attempted {
-    /// The operation wants more before it is finished.
-    pub(crate) const MORE: u8 = 1;
-    /// It got less than it had room for.
-    pub(crate) const SHORT: u8 = 2;
-
-    #[inline(always)]
-    pub(crate) fn failed(raw: i64) -> Self {
-        Self { raw, how: 0 }
-    }
-
-    /// The operation took in `count` bytes, and now says whether it wants `more`.
-    #[inline(always)]
-    pub(crate) fn moved(count: usize, more: bool, wanted: Option<usize>) -> Self {
-        let short = wanted.is_some_and(|wanted| 0 < count && count < wanted);
-        Self {
-            raw: count as i64,
-            how: (u8::from(more) * Self::MORE) | (u8::from(short) * Self::SHORT),
-        }
-    }
-
-    #[inline(always)]
-    pub(crate) fn more(self) -> bool {
-        self.how & Self::MORE != 0
-    }
-
-    #[inline(always)]
-    pub(crate) fn short(self) -> bool {
-        self.how & Self::SHORT != 0
-    }
+    unsafe { op_of::<S>(cell) }.request()
 }
 
 /// `request`, what it asks for, and `advance`, compiled as one.
@@ -517,7 +486,7 @@ impl Attempted {
 /// As `request`, and the descriptor is the operation's to use.
 unsafe fn attempt<S: Body>(cell: Ptr, fd: &perform::Fd) -> Attempted {
     // SAFETY: the caller's promise.
-    let op = unsafe { body::<S>(cell) }.op();
+    let op = unsafe { op_of::<S>(cell) };
     let request = op.request();
     let wanted = wanted(&request);
     let raw = perform::perform(fd, request);
@@ -532,7 +501,7 @@ unsafe fn attempt<S: Body>(cell: Ptr, fd: &perform::Fd) -> Attempted {
 /// As `request`.
 unsafe fn advance<S: Body>(cell: Ptr, n: usize) -> bool {
     // SAFETY: the caller's promise.
-    unsafe { body::<S>(cell) }.op().advance(n)
+    unsafe { op_of::<S>(cell) }.advance(n)
 }
 
 /// # Safety
@@ -540,7 +509,7 @@ unsafe fn advance<S: Body>(cell: Ptr, n: usize) -> bool {
 /// As `request`.
 unsafe fn surplus<S: Body>(cell: Ptr) -> Option<Returned> {
     // SAFETY: the caller's promise.
-    unsafe { body::<S>(cell) }.op().surplus()
+    unsafe { op_of::<S>(cell) }.surplus()
 }
 
 /// # Safety

@@ -1,4 +1,4 @@
-//! What operations ask of a backend, and give back.
+//! What operations ask of a backend, what came of it, and what they give back.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -93,4 +93,58 @@ pub trait Parts {
 pub trait Call {
     /// Calls it. It does not panic: what becomes of it is kept for the operation's output.
     fn call(&mut self);
+}
+
+/// How many bytes a read asks for; none where a short count says nothing.
+#[inline(always)]
+pub(crate) fn wanted(request: &Request) -> Option<usize> {
+    match request {
+        Request::Read { len, .. } | Request::ReadLate { len, .. } => Some(*len),
+        #[cfg(proactor_loom)]
+        Request::Script {
+            len, write: false, ..
+        } => Some(*len),
+        _ => None,
+    }
+}
+
+/// What an attempt came to. Fits in two registers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempted {
+    /// The number, or the negated `errno`.
+    pub(crate) raw: i64,
+    /// Bits: see `MORE` and `SHORT`.
+    pub(crate) how: u8,
+}
+
+impl Attempted {
+    /// The operation wants more before it is finished.
+    pub(crate) const MORE: u8 = 1;
+    /// It got less than it had room for.
+    pub(crate) const SHORT: u8 = 2;
+
+    #[inline(always)]
+    pub(crate) fn failed(raw: i64) -> Self {
+        Self { raw, how: 0 }
+    }
+
+    /// The operation took in `count` bytes, and now says whether it wants `more`.
+    #[inline(always)]
+    pub(crate) fn moved(count: usize, more: bool, wanted: Option<usize>) -> Self {
+        let short = wanted.is_some_and(|wanted| 0 < count && count < wanted);
+        Self {
+            raw: count as i64,
+            how: (u8::from(more) * Self::MORE) | (u8::from(short) * Self::SHORT),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn more(self) -> bool {
+        self.how & Self::MORE != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn short(self) -> bool {
+        self.how & Self::SHORT != 0
+    }
 }
