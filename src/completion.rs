@@ -8,7 +8,7 @@ use std::mem::{ManuallyDrop, offset_of};
 use crate::cell::{self, Class, Header, Home, Ptr, VTable, header, phase};
 use crate::id::{Kind, ObjectId};
 use crate::local::Local;
-use crate::operation::{self, Attempted, Request, Returned, code};
+use crate::operation::{self, Returned, code};
 use crate::sync::Arc;
 
 /// One completion: what a [`Dispatcher`](crate::dispatch::Dispatcher) queues and a worker runs.
@@ -353,21 +353,11 @@ const fn class_of<F>() -> Class {
 
 const fn call_table<F: FnOnce() + Send + 'static>(counted: bool) -> VTable {
     VTable {
-        kind: Kind::Post,
-        reads: false,
         class: class_of::<F>(),
         counted,
         run: run_call::<F>,
         discard: discard_call::<F>,
-        plain: false,
-        attempt: |_, _| Attempted::failed(0),
-        request: |_| Request::None,
-        advance: |_, _| false,
-        surplus: None,
-        holds: false,
-        line: None,
-        waker: None,
-        at_once: None,
+        ..VTable::NOTHING
     }
 }
 

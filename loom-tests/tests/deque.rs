@@ -3,7 +3,7 @@
 #![cfg(proactor_loom)]
 
 use loom::thread::{self, JoinHandle};
-use loom_tests::{Seen, kills, model, model_at};
+use loom_tests::{Seen, kills, model};
 use proactor::model::{DequeOwner, DequeThief, deque};
 
 fn thief(thief: &DequeThief, times: usize) -> JoinHandle<Vec<usize>> {
@@ -89,9 +89,7 @@ fn what_is_stolen_was_published() {
         "the owner took 1 of 2",
         "the owner took 2 of 2",
     ];
-    // A length that the owner's `pop` says is one of the ways in, three preemptions deep.
-    model_at(
-        3,
+    model(
         "what_is_stolen_was_published",
         &outcomes,
         push_under_a_thief,

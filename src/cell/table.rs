@@ -51,21 +51,26 @@ pub(crate) struct VTable {
     pub(crate) at_once: Option<unsafe fn(Ptr) -> bool>,
 }
 
-/// A free cell's: never called.
-pub(super) static FREE: VTable = VTable {
-    kind: Kind::Post,
-    reads: false,
-    class: Class::Small,
-    counted: false,
-    run: |_, _| {},
-    discard: |_, _| {},
-    plain: false,
-    attempt: |_, _| Attempted::failed(0),
-    request: |_| Request::None,
-    advance: |_, _| false,
-    surplus: None,
-    holds: false,
-    line: None,
-    waker: None,
-    at_once: None,
-};
+impl VTable {
+    /// Of a body that nothing can be done with: a free cell's, which is never called, and what other tables begin with.
+    pub(crate) const NOTHING: Self = Self {
+        kind: Kind::Post,
+        reads: false,
+        class: Class::Small,
+        counted: false,
+        run: |_, _| {},
+        discard: |_, _| {},
+        plain: false,
+        attempt: |_, _| Attempted::failed(0),
+        request: |_| Request::None,
+        advance: |_, _| false,
+        surplus: None,
+        holds: false,
+        line: None,
+        waker: None,
+        at_once: None,
+    };
+}
+
+/// A free cell's.
+pub(super) static FREE: VTable = VTable::NOTHING;

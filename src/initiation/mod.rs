@@ -279,25 +279,13 @@ impl<O: Operation> Initiation<O> {
         }
         let Self {
             op,
-            target,
+            target: Target::Object(handle),
             key,
-            limit,
             tokens,
-            binding,
-        } = self;
-        let handle = match target {
-            Target::Object(handle) => handle,
-            target => {
-                let initiation = Self {
-                    op,
-                    target,
-                    key,
-                    limit,
-                    tokens,
-                    binding,
-                };
-                return initiation.begin_modified(make);
-            }
+            ..
+        } = self
+        else {
+            return self.begin_modified(make);
         };
         std::mem::forget(tokens); // it has nothing
         let (inner, object) = (handle.inner(), handle.id());

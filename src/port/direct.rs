@@ -23,14 +23,11 @@ impl Inner {
         match table.plain.then(|| unsafe { entry.begin(cell, way) }) {
             None | Some(Begun::Undecided) => self.submit(cell, entry),
             Some(Begun::Waits) => {}
-            // SAFETY: it was taken up.
-            Some(Begun::TakenUp) => match unsafe { entry.attempt(cell, way, table) } {
-                Ok((raw, drained)) => {
-                    // SAFETY: as above.
-                    let tick = drained.then(|| unsafe { direct::tick_of(cell) });
-                    // SAFETY: its result is open, and it is current, which is the caller's.
-                    self.hand_finished(unsafe { operation::complete(cell, raw) });
-                    self.let_go_of(entry, way, tick);
+            // SAFETY: it was taken up, and its result is open.
+            Some(Begun::TakenUp) => match unsafe { attempt_current(cell, entry, way) } {
+                Ok((done, drained)) => {
+                    self.hand_finished(done);
+                    self.let_go_of(entry, way, drained);
                 }
                 Err(attempted) => self.carry_on(cell, entry, attempted),
             },
@@ -81,16 +78,11 @@ impl Inner {
         cell: Ptr,
         entry: EntryRef,
     ) -> Result<Completion, Option<Attempted>> {
-        let table = header(cell).vtable();
-        let way = direct::way(table);
-        // SAFETY: what is due is current.
-        let (raw, drained) = unsafe { entry.attempt(cell, way, table) }?;
-        // SAFETY: as above.
-        let tick = drained.then(|| unsafe { direct::tick_of(cell) });
-        // SAFETY: as above; its result is open.
-        let done = unsafe { operation::complete(cell, raw) };
+        let way = direct::way(header(cell).vtable());
+        // SAFETY: what is due is current, and its result is open.
+        let (done, drained) = unsafe { attempt_current(cell, entry, way) }?;
         self.lift_limit(&done);
-        self.let_go_of(entry, way, tick);
+        self.let_go_of(entry, way, drained);
         Ok(done)
     }
 
@@ -116,6 +108,26 @@ impl Inner {
         self.next(hold);
         done
     }
+}
+
+/// Attempts a plain operation. Finished, it comes with the tick of its direction at which nothing was left behind, if it is known to be
+/// so; the direction is still held.
+///
+/// # Safety
+///
+/// `cell` is current in `way` of `entry`, and its result is open.
+#[inline(always)]
+unsafe fn attempt_current(
+    cell: Ptr,
+    entry: EntryRef,
+    way: Way,
+) -> Result<(Completion, Option<u32>), Option<Attempted>> {
+    // SAFETY: the caller's promise.
+    let (raw, drained) = unsafe { entry.attempt(cell, way, header(cell).vtable()) }?;
+    // SAFETY: the caller's promise.
+    let tick = drained.then(|| unsafe { direct::tick_of(cell) });
+    // SAFETY: the caller's promise; who made it current owns it.
+    Ok((unsafe { operation::complete(cell, raw) }, tick))
 }
 
 impl completion::Attempt for Inner {

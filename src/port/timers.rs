@@ -15,7 +15,7 @@ use crate::backend::Backend;
 use crate::cell::{self, Class, Header, Home, Ptr, VTable, header, phase};
 use crate::completion::Completion;
 use crate::id::{Kind, ObjectId};
-use crate::operation::{self, Attempted, Request, cancelled, code};
+use crate::operation::{self, Request, cancelled, code};
 use crate::queue::List;
 use crate::sync::{Mutex, elapsed, mutant};
 
@@ -59,23 +59,12 @@ fn limit_node(limit: Ptr) -> NonNull<Node> {
 
 static LIMIT: VTable = VTable {
     kind: Kind::Timer,
-    reads: false,
     class: match Class::of(Layout::new::<Limit>()) {
         Some(class) => class,
         None => Class::LARGEST,
     },
-    counted: false,
-    run: |_, _| {},
     discard: |cell, home| home.free(cell),
-    plain: false,
-    attempt: |_, _| Attempted::failed(0),
-    request: |_| Request::None,
-    advance: |_, _| false,
-    surplus: None,
-    holds: false,
-    line: None,
-    waker: None,
-    at_once: None,
+    ..VTable::NOTHING
 };
 
 /// The instant that is `duration` away, or about a century if that is beyond the clock.

@@ -91,7 +91,8 @@ impl<T> Deque<T> {
         }
         // Claim the youngest item, then look whether the thieves have come that far.
         let youngest = back.wrapping_sub(1);
-        // Release, as in `push`: a thief may take what was pushed before, by the length that this says.
+        // Release, as in `push`: a thief may take what was pushed before, by the length that this says. The language
+        // asks for it; no model shows it.
         self.back.store(youngest, Ordering::Release);
         if !alone && !self.claim(youngest) {
             return None;
