@@ -174,12 +174,9 @@ pub(crate) trait Ends: Body {
     fn line(&mut self) -> Option<NonNull<Line>> {
         None
     }
-    /// Whether it has a waker, and nothing else.
-    const WAKES: bool = false;
-    /// Its waker, which whoever owns the cell may change.
-    fn waker(&mut self) -> Option<&mut Waker> {
-        None
-    }
+    /// Where in it its waker is, if it has that and nothing else. Whoever owns the cell may change the waker, and makes no reference to the
+    /// rest, which others have by pointers. Such a body fits in a cell.
+    const WAKER: Option<usize> = None;
     fn run(self, result: Result<usize, Error>);
     fn discard(self, result: Result<usize, Error>);
     /// Moves it out of its place, calls `free`, which gives the place away, and runs it.
@@ -308,10 +305,6 @@ impl<B: Ends> Ends for Box<B> {
     fn line(&mut self) -> Option<NonNull<Line>> {
         (**self).line()
     }
-    const WAKES: bool = B::WAKES;
-    fn waker(&mut self) -> Option<&mut Waker> {
-        (**self).waker()
-    }
     fn run(self, result: Result<usize, Error>) {
         (*self).run(result);
     }
@@ -349,6 +342,7 @@ pub(crate) fn place_body<S: Ends>(
     body: S,
     counted: bool,
 ) -> Ptr {
+    const { assert!(fits::<S>() || S::WAKER.is_none(), "it has no cell") };
     if const { fits::<S>() } {
         write(home, object, key, body, table_of::<S>(counted))
     } else {
@@ -421,9 +415,13 @@ const fn class_of<S>() -> Class {
 const fn table<S: Ends>(counted: bool) -> VTable {
     VTable {
         counted,
-        plain: !(S::WAKES || S::AT_ONCE || S::LINED || S::Op::READS_ON),
+        plain: !(S::WAKER.is_some() || S::AT_ONCE || S::LINED || S::Op::READS_ON),
         line: if S::LINED { Some(line::<S>) } else { None },
-        waker: if S::WAKES { Some(waker::<S>) } else { None },
+        waker: if S::WAKER.is_some() {
+            Some(waker::<S>)
+        } else {
+            None
+        },
         at_once: if S::AT_ONCE { Some(|_| true) } else { None },
         ..plain_table::<S>(run::<S>, discard::<S>)
     }
@@ -520,12 +518,10 @@ unsafe fn line<S: Ends>(cell: Ptr) -> Option<NonNull<Line>> {
     unsafe { body::<S>(cell) }.line()
 }
 
-/// # Safety
-///
-/// As `request`.
-unsafe fn waker<S: Ends>(cell: Ptr) -> Option<NonNull<Waker>> {
-    // SAFETY: the caller's promise.
-    unsafe { body::<S>(cell) }.waker().map(NonNull::from)
+/// Where the waker is in a cell that holds an `OpCell<S>`.
+fn waker<S: Ends>(cell: Ptr) -> Option<NonNull<Waker>> {
+    let waker = offset_of!(OpCell<S>, body) + S::WAKER?;
+    NonNull::new(cell::place(cell, waker))
 }
 
 /// Moves the body out and frees the cell, before anything of the body runs.

@@ -3,6 +3,7 @@
 //! Protocol: `docs/dispatch-protocols.md`, "A poll".
 #![allow(unsafe_code)] // what is lent is known by address
 
+use std::mem::offset_of;
 use std::task::{Context, Poll, Waker};
 
 use super::Route;
@@ -48,11 +49,7 @@ impl<const READS: bool> Body for Wakes<READS> {
 }
 
 impl<const READS: bool> Ends for Wakes<READS> {
-    const WAKES: bool = true;
-
-    fn waker(&mut self) -> Option<&mut Waker> {
-        Some(&mut self.waker)
-    }
+    const WAKER: Option<usize> = Some(offset_of!(Self, waker));
 
     fn run(self, _result: Result<usize, Error>) {
         if !mutant("notice-wakes-nobody") {

@@ -3,6 +3,7 @@
 //! Protocol: `docs/dispatch-protocols.md`, "Timers".
 
 use std::fmt;
+use std::mem::offset_of;
 use std::pin::Pin;
 use std::ptr;
 use std::task::{Context, Poll, Waker};
@@ -30,11 +31,7 @@ impl Body for Wakes {
 }
 
 impl Ends for Wakes {
-    const WAKES: bool = true;
-
-    fn waker(&mut self) -> Option<&mut Waker> {
-        Some(&mut self.waker)
-    }
+    const WAKER: Option<usize> = Some(offset_of!(Self, waker));
 
     fn run(self, _result: Result<usize, Error>) {
         self.waker.wake();

@@ -132,6 +132,11 @@ descriptors() {
     echo "${#open[@]}"
 }
 
+# has_at_least COUNT: whether the server has so many descriptors open.
+has_at_least() {
+    (($(descriptors) >= $1))
+}
+
 # resident_kb [SERVER]: the memory that is its own. Memory that grows for each of many clients is a leak; what is grown once is not:
 # look after a first round, and again after others.
 resident_kb() {

@@ -54,10 +54,6 @@ die_with_much_unread() {
     done
 }
 
-has_at_least() {
-    (($(descriptors) >= $1))
-}
-
 nothing_is_left_of_who_dies() {
     local memory round
     start echo_server --addr 127.0.0.1:0

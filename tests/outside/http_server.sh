@@ -90,10 +90,6 @@ die() {
     done
 }
 
-has_at_least() {
-    (($(descriptors) >= $1))
-}
-
 nothing_is_left_of_who_dies() {
     local memory round
     serve

@@ -91,10 +91,6 @@ nothing_is_left_of_who_dies() {
     end_proxy
 }
 
-has_at_least() {
-    (($(descriptors) >= $1))
-}
-
 head -c 10000000 /dev/urandom >"$SCRATCH/large"
 SUM=$(sha256sum <"$SCRATCH/large" | cut -d' ' -f1)
 
