@@ -344,6 +344,7 @@ impl Shift<'_> {
             return false;
         };
         self.rise(woken.notified);
+        self.to_look = inner.pool.knobs.poll_every.get();
         if woken.timer {
             inner.fire_timers(&due);
         }
