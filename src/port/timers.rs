@@ -276,7 +276,7 @@ mod waking {
 
     impl Timers {
         /// Has a timer whose time has not come wake `waker`; whether it does.
-        pub(crate) fn tell(&self, cell: Ptr, generation: u32, waker: &Waker) -> bool {
+        pub(crate) fn knows(&self, cell: Ptr, generation: u32, waker: &Waker) -> bool {
             let knows = |known: &mut Waker| known.will_wake(waker) || mutant("nap-keeps-its-waker");
             let known = self.state.lock().waker(cell, generation).map(knows);
             if known != Some(false) {

@@ -82,7 +82,7 @@ impl Future for Nap {
                 return Poll::Ready(());
             };
             if let Some((cell, generation)) = begun.and_then(|key| key.resolve(&inner.home)) {
-                return match inner.timers.tell(cell, generation, context.waker()) {
+                return match inner.timers.knows(cell, generation, context.waker()) {
                     true => Poll::Pending,
                     false => Poll::Ready(()),
                 };

@@ -41,7 +41,10 @@ fn the_list_of_examples_has_them_all() {
         .filter(|path| {
             path.join("main.rs").exists() || path.extension().is_some_and(|end| end == "rs")
         })
-        .map(|path| path.file_stem().expect("a name").display().to_string())
+        .map(|path| {
+            let name = path.file_stem().expect("a name");
+            name.to_string_lossy().into_owned()
+        })
         .collect();
     assert!(
         there.iter().eq(listed),
