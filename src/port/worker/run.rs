@@ -119,22 +119,19 @@ impl Shift<'_> {
                 .or_else(|| inner.dispatcher.next(Worker::new(local)))
         };
         match next {
-            Some(next) if !in_turn => Some(next),
-            next => self.end_turn(next),
+            Some(next) if in_turn => Some(self.end_turn(next)),
+            Some(next) => Some(next),
+            None => local.turn.pop_front(), // The turn goes on; or a look has brought something.
         }
     }
 
-    /// What is left of the turn makes room for `next`; or goes on, if there is none. A look may have brought something, too.
+    /// What is left of the turn makes room for `next`.
     #[cold]
-    fn end_turn(&self, next: Option<Completion>) -> Option<Completion> {
-        let turn = &self.local.turn;
-        let Some(next) = next else {
-            return turn.pop_front();
-        };
-        for over in turn.take_all() {
+    fn end_turn(&self, next: Completion) -> Completion {
+        for over in self.local.turn.take_all() {
             self.inner.hand(over, Route::Outside);
         }
-        Some(next)
+        next
     }
 
     /// Looks for events, if nobody waits for them, and it has not done so just now.
