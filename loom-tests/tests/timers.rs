@@ -277,7 +277,6 @@ fn nap_given_up(seen: &Seen) {
     port.pass(2 * SECOND);
     giving_up.join().expect("it is dropped");
     let ran = join(worker);
-    assert!(port.is_timeless(), "it is still armed");
     match (ran, woken.happened()) {
         (0, false) => seen.saw("given up"),
         (1, true) => seen.saw("expired"),
@@ -306,4 +305,79 @@ fn a_nap_that_is_given_up_is_over() {
 #[test]
 fn mutant_a_nap_is_left_armed() {
     kills("nap-left-armed", "a_nap_that_is_given_up_is_over");
+}
+
+/// Naps are begun where others were given up, one of them later and one earlier, while the time of one of those comes: each of the new
+/// ones wakes at its own.
+fn naps_in_the_place_of_others(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 0);
+    port.enter();
+    let begin = |after, waker: &Waker| {
+        let mut nap = port.port.nap(after);
+        let begun = Pin::new(&mut nap).poll(&mut Context::from_waker(waker));
+        assert!(begun.is_pending(), "its time has not come");
+        nap
+    };
+    let woken = Once::default();
+    let former = Waker::from(Arc::new(Told(woken.clone())));
+    let given_up = [SECOND, 1000 * SECOND].map(|after| begin(after, &former));
+    let worker = workers(&port, 1);
+    let clock = {
+        let port = port.clone();
+        thread::spawn(move || port.pass(2 * SECOND))
+    };
+    drop(given_up);
+    let calls: [Arc<Call>; 2] = Default::default();
+    let wakers = [0, 1].map(|nth| Waker::from(Arc::clone(&calls[nth])));
+    let mut naps = [0, 1].map(|nth| begin(3 * SECOND, &wakers[nth]));
+    clock.join().expect("time passes");
+    let mut poll =
+        |nth: usize| Pin::new(&mut naps[nth]).poll(&mut Context::from_waker(&wakers[nth]));
+    assert!(poll(0).is_pending() && poll(1).is_pending(), "too early");
+    port.pass(4 * SECOND);
+    for nth in [0, 1] {
+        calls[nth].0.wait();
+        assert!(poll(nth).is_ready(), "woken too early");
+    }
+    seen.saw(if woken.happened() {
+        "expired"
+    } else {
+        "given up"
+    });
+    port.cross_off();
+    join(worker);
+    assert!(port.is_timeless(), "one is still armed");
+}
+
+#[test]
+fn naps_begin_where_others_were_given_up() {
+    model(
+        "naps_begin_where_others_were_given_up",
+        &["given up", "expired"],
+        naps_in_the_place_of_others,
+    );
+}
+
+#[test]
+fn mutant_a_nap_is_over_when_its_node_was() {
+    kills(
+        "nap-believes-its-node",
+        "naps_begin_where_others_were_given_up",
+    );
+}
+
+#[test]
+fn mutant_a_nap_whose_node_was_early_is_forgotten() {
+    kills(
+        "nap-not-linked-again",
+        "naps_begin_where_others_were_given_up",
+    );
+}
+
+#[test]
+fn mutant_a_nap_has_the_later_node_of_another() {
+    kills(
+        "nap-earlier-unlinked",
+        "naps_begin_where_others_were_given_up",
+    );
 }

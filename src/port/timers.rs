@@ -5,6 +5,12 @@
 //! operation race for that, and just one wins.
 #![allow(unsafe_code)] // nodes inside cells
 
+#[cfg_attr(
+    not(any(feature = "hyper", proactor_loom)),
+    expect(dead_code, reason = "adapters use it, and models")
+)]
+mod naps;
+
 use std::alloc::Layout;
 use std::mem::offset_of;
 use std::ptr::NonNull;
@@ -29,6 +35,8 @@ struct State {
     /// The tick that the backend's timer is set to.
     set: Option<u64>,
     closed: bool,
+    /// What naps that were given up have left.
+    spare: naps::Chain,
 }
 
 /// A limit's cell: not an operation, but what ends one.
@@ -87,6 +95,7 @@ impl Timers {
                 wheel: Wheel::new(),
                 set: None,
                 closed: false,
+                spare: naps::Chain::EMPTY,
             }),
         }
     }
@@ -203,6 +212,7 @@ impl Timers {
     pub(crate) fn fire(&self, backend: &dyn Backend, due: &List) -> Expired {
         let now = elapsed(self.epoch);
         let limits = List::new();
+        let mut later = naps::Chain::EMPTY;
         let mut state = self.state.lock();
         state.wheel.advance(now, |node| {
             let cell = owner(node);
@@ -210,6 +220,11 @@ impl Timers {
                 header(cell).set_phase(phase::DONE);
                 // SAFETY: unlinked by us, so ours; taken out again by `Expired` without being run or dropped.
                 limits.push_back(unsafe { Completion::from_ptr(cell) });
+            } else if naps::is_nap(cell) {
+                let over = |at| self.tick_after(at) <= now;
+                // SAFETY: unlinked by us, under the lock.
+                let over = unsafe { naps::unlinked(cell, over, &mut later) };
+                over.into_iter().for_each(|nap| due.push_back(nap));
             } else {
                 // SAFETY: unlinked by us, so ours; its result is open.
                 let done = unsafe { operation::complete_or_cancel(cell, 0) };
@@ -218,6 +233,7 @@ impl Timers {
                 }
             }
         });
+        self.link_again(&mut state, later);
         let next = state.wheel.next_tick();
         // Also if it is the same: the backend's expiry came too early, and is spent.
         if next.is_some() || state.set.is_some() {
@@ -238,73 +254,21 @@ impl Timers {
     pub(crate) fn drain(&self, home: &Home, out: &List) {
         let mut state = self.state.lock();
         state.closed = true;
+        let mut later = naps::Chain::EMPTY; // and stays so
         state.wheel.drain(|node| {
             let cell = owner(node);
             if std::ptr::eq(header(cell).vtable(), &LIMIT) {
                 header(cell).set_phase(phase::DONE);
                 home.free(cell);
+            } else if naps::is_nap(cell) {
+                // SAFETY: unlinked by us, under the lock.
+                let over = unsafe { naps::unlinked(cell, |_| true, &mut later) };
+                over.into_iter().for_each(|nap| out.push_back(nap));
             } else {
                 // SAFETY: unlinked by us, so ours; its result is open.
                 out.push_back(unsafe { operation::complete(cell, code::CANCELLED) });
             }
         });
-    }
-}
-
-/// Timers that have a waker in place of a handler.
-#[cfg(any(feature = "hyper", proactor_loom))]
-mod waking {
-    use std::mem;
-    use std::task::Waker;
-
-    use super::*;
-
-    impl State {
-        /// The waker of a timer whose time has not come.
-        fn waker(&mut self, cell: Ptr, generation: u32) -> Option<&mut Waker> {
-            if !header(cell).is(generation, phase::PENDING) {
-                return None;
-            }
-            header(cell).used();
-            // SAFETY: pending, so the cell is still this timer's, and its body stays for as long as the lock is held: whoever
-            // ends it fixes its result under the lock.
-            let mut waker = unsafe { header(cell).vtable().waker?(cell) }?;
-            // SAFETY: as above; it is touched under the lock, or by whoever owns the timer when that has ended.
-            Some(unsafe { waker.as_mut() })
-        }
-    }
-
-    impl Timers {
-        /// Has a timer whose time has not come wake `waker`; whether it does.
-        pub(crate) fn knows(&self, cell: Ptr, generation: u32, waker: &Waker) -> bool {
-            let knows = |known: &mut Waker| known.will_wake(waker) || mutant("nap-keeps-its-waker");
-            let known = self.state.lock().waker(cell, generation).map(knows);
-            if known != Some(false) {
-                return known.is_some();
-            }
-            let mut new = waker.clone(); // not under the lock: a waker's own code may do anything, also below
-            let swap = |known: &mut Waker| mem::swap(known, &mut new);
-            self.state
-                .lock()
-                .waker(cell, generation)
-                .map(swap)
-                .is_some()
-        }
-
-        /// Takes out a timer whose time has not come, and which nobody waits for: it is over, and wakes nobody.
-        pub(crate) fn take_back(&self, cell: Ptr, generation: u32) -> Option<(Completion, Waker)> {
-            let mut state = self.state.lock();
-            let waker = state
-                .waker(cell, generation)
-                .filter(|_| !mutant("nap-left-armed"))?;
-            let waker = mem::replace(waker, Waker::noop().clone());
-            // SAFETY: pending, so the cell is still this timer's.
-            let node = unsafe { node_of(cell) }?;
-            // SAFETY: as above, and armed, so its node is linked in this wheel.
-            unsafe { state.wheel.remove(node) };
-            // SAFETY: unlinked by us, so ours; its result is open.
-            Some((unsafe { operation::complete(cell, code::CANCELLED) }, waker))
-        }
     }
 }
 

@@ -3,46 +3,14 @@
 //! Protocol: `docs/dispatch-protocols.md`, "Timers".
 
 use std::fmt;
-use std::mem::offset_of;
 use std::pin::Pin;
-use std::ptr;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::Sleep;
-use crate::error::Error;
-use crate::id::ObjectId;
-use crate::operation::{self, Body, Ends, OperationKey};
-use crate::port::wheel::Node;
+use crate::operation::OperationKey;
 use crate::port::{CompletionPort, WeakPort};
 
-/// A wait, and whom it wakes.
-struct Wakes {
-    op: Sleep,
-    waker: Waker,
-}
-
-impl Body for Wakes {
-    type Op = Sleep;
-
-    fn op(&mut self) -> &mut Sleep {
-        &mut self.op
-    }
-}
-
-impl Ends for Wakes {
-    const WAKER: Option<usize> = Some(offset_of!(Self, waker));
-
-    fn run(self, _result: Result<usize, Error>) {
-        self.waker.wake();
-    }
-
-    fn discard(self, result: Result<usize, Error>) {
-        self.run(result);
-    }
-}
-
-/// A future that is ready at its time, or when its port has ended. Unlike that of [`Sleep`] it leaves no completion when it is dropped.
+/// A future that is ready at its time, or when its port has ended. Unlike that of [`Sleep`](super::Sleep) it leaves no completion when it is dropped.
 pub(crate) struct Nap {
     /// Weak, as for any future.
     port: WeakPort,
@@ -87,15 +55,13 @@ impl Future for Nap {
                     false => Poll::Ready(()),
                 };
             }
-            let node = Node::new(ptr::null_mut());
-            let body = Wakes {
-                op: Sleep { node },
-                waker: context.waker().clone(),
-            };
-            let cell = operation::place_body(&inner.home, ObjectId::TIMER, 0, body, false);
-            *begun = Some(OperationKey::of(cell, &inner.home));
-            inner.arm(cell, *at);
-            Poll::Pending
+            *begun = inner
+                .timers
+                .nap(&*inner.backend, &inner.home, *at, context.waker().clone());
+            match begun {
+                Some(_) => Poll::Pending,
+                None => Poll::Ready(()),
+            }
         })
     }
 }
@@ -103,11 +69,12 @@ impl Future for Nap {
 impl Drop for Nap {
     fn drop(&mut self) {
         let Some(key) = self.begun else { return };
-        let taken = self.port.with(|inner| {
-            let (cell, generation) = key.resolve(&inner?.home)?;
-            inner?.timers.take_back(cell, generation)
+        let waker = self.port.with(|inner| {
+            let inner = inner?;
+            let (nap, generation) = key.resolve(&inner.home)?;
+            inner.timers.give_up(&inner.home, nap, generation)
         });
-        drop(taken); // A waker's drop may do anything.
+        drop(waker); // A waker's drop may do anything.
     }
 }
 
