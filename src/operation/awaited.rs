@@ -16,7 +16,7 @@ use crate::id::{Kind, ObjectId};
 use crate::local::Local;
 use crate::operation::{Operation, Returned};
 use crate::sync::atomic::{AtomicU32, Ordering};
-use crate::sync::{Arc, UnsafeCell, mutant};
+use crate::sync::{Arc, Trace, UnsafeCell, mutant};
 
 /// The states of the word.
 mod word {
@@ -37,6 +37,8 @@ struct Meeting {
     word: AtomicU32,
     /// For whoever the word says.
     waker: UnsafeCell<Option<Waker>>,
+    /// The operation and its result, as the models see them.
+    rest: Trace,
 }
 
 /// Whom the finisher found.
@@ -60,7 +62,15 @@ impl Meeting {
         Self {
             word: AtomicU32::new(word::OPEN),
             waker: UnsafeCell::new(None),
+            rest: Trace::new(),
         }
+    }
+
+    /// All of it, and of its cell, is the caller's alone from now on.
+    #[inline(always)]
+    fn is_ours(&self) {
+        self.rest.changed();
+        self.waker.with_mut(|_| ());
     }
 
     /// Has `waker` in its place.
@@ -76,6 +86,7 @@ impl Meeting {
     /// The finisher's: the operation's result is fixed. Unless nobody is met, everything but the waker that comes back is the future's
     /// from now on.
     fn finish(&self) -> Met {
+        self.rest.changed();
         let mut now = word::OPEN;
         loop {
             // Release, for who takes the output; Acquire, for the waker, or for all that the future did before it went.
@@ -324,6 +335,8 @@ impl Name {
 ///
 /// As [`give_back`].
 unsafe fn take_op<P: Placed>(cell: Ptr, home: &Home) -> Finished<P::Op> {
+    // SAFETY: the caller's promise.
+    unsafe { meeting::<P>(cell) }.is_ours();
     // SAFETY: the caller's promise.
     let (body, result) = unsafe { take::<Awaited<P>>(cell, home) };
     (body.op.into_op(), result)

@@ -10,7 +10,6 @@ use crate::initiation::WAIT_DEPTH;
 use crate::initiation::wait::{drive, tell_waiters, would_be_stuck};
 use crate::local::{Local, strands_held};
 use crate::port::{CompletionPort, Inner};
-use crate::sync::atomic::{Ordering, fence};
 use crate::sync::{Arc, Mutex, Weak, mutant};
 
 /// The waker of a thread that works meanwhile.
@@ -102,12 +101,9 @@ impl CompletionPort {
             if let Poll::Ready(output) = polled {
                 return Ok(output);
             }
-            // Ours are two: what others have is more. Whoever has woken has rung before it let its own go.
-            let forgotten = || {
-                let forgotten = Arc::strong_count(&bell) == 2;
-                fence(Ordering::Acquire);
-                forgotten
-            };
+            // Ours are two: what others have is more. Whoever has woken has rung before it let its own go, and who sees that it has let go
+            // comes later to the lock of `rung`.
+            let forgotten = || Arc::strong_count(&bell) == 2;
             let open = || !forgotten() && !inner.is_ended() && !*bell.rung.lock();
             drive(inner, &open, strands_held());
             if forgotten() && !*bell.rung.lock() {
