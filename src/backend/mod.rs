@@ -14,6 +14,7 @@
 
 mod alarm;
 pub(crate) mod direct;
+pub(crate) mod polls;
 pub(crate) mod readiness;
 pub(crate) mod registry;
 pub(crate) mod shelf;
@@ -116,8 +117,8 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
         returned: Option<Returned>,
     ) -> Option<Completion>;
     /// Carries out now, here, what `request` says, if nobody is before it and it does not block. What it names is good until this
-    /// returns, and not used later.
-    fn poll(&self, entry: EntryRef, way: Way, request: Request) -> Polled;
+    /// returns, and not used later. A poll that has `taken` its turn the short way (`polls`), at that tick, has found that it would block.
+    fn poll(&self, entry: EntryRef, way: Way, request: Request, taken: Option<u32>) -> Polled;
     /// Gives `waker` to the notice that waits in the direction for its turn, or its turn alone (`now`), and gives back what it had, or what it need not have. An error, with the
     /// waker, if there is none.
     fn give_waker(

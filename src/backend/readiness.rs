@@ -398,8 +398,8 @@ impl<D: Demux> Backend for Readiness<D> {
         self.after(left, entry)
     }
 
-    fn poll(&self, entry: EntryRef, way: Way, request: Request) -> Polled {
-        self.poll_here(entry, way, request)
+    fn poll(&self, entry: EntryRef, way: Way, request: Request, taken: Option<u32>) -> Polled {
+        self.poll_here(entry, way, request, taken)
     }
 
     fn give_waker(

@@ -200,7 +200,12 @@ impl Inner {
     /// Hands a cell to the backend, and on with what comes back at once.
     #[inline]
     pub(crate) fn submit(&self, cell: Ptr, entry: EntryRef) {
-        let Outcome { done, hold } = self.backend.submit(cell, entry);
+        self.carried_out(self.backend.submit(cell, entry));
+    }
+
+    /// Hands on what the backend gave back.
+    #[inline]
+    fn carried_out(&self, Outcome { done, hold }: Outcome) {
         if let Some(done) = done {
             self.complete(done, hold);
         }

@@ -9,11 +9,15 @@ use std::task::{Context, Poll, Waker};
 use super::Route;
 use super::object::Handle;
 use crate::backend::Polled;
+use crate::backend::direct::{Begun, LetGo};
+use crate::backend::polls::Turn;
 use crate::backend::registry::Way;
 use crate::error::Error;
 use crate::id::Kind;
 use crate::local::Local;
+use crate::operation::perform::WOULD_BLOCK;
 use crate::operation::{self, Body, Ends, Operation, Request, sealed};
+use crate::sync::atomic::Ordering;
 use crate::sync::mutant;
 
 /// Moves nothing; it ends when a poll of its direction may succeed, or when it is its turn, if that is all that is asked.
@@ -69,6 +73,7 @@ impl Handle {
     /// # Safety
     ///
     /// What the request names is good for that until this returns, and nobody else's.
+    #[inline(always)]
     pub(crate) unsafe fn poll(
         &self,
         way: Way,
@@ -83,7 +88,40 @@ impl Handle {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let (polled, due) = match inner.backend.poll(self.entry(), way, request) {
+        let entry = self.entry();
+        let tick = match entry.take_turn(way, &request, context.waker()) {
+            Turn::Taken(tick) => tick,
+            Turn::Awaited => return Poll::Pending,
+            Turn::Nobodys => {
+                self.submit(way, false, context.waker().clone());
+                return Poll::Pending;
+            }
+            Turn::Undecided => return self.poll_by_backend(way, request, None, context),
+        };
+        // SAFETY: this poll has taken the direction; the rest is the caller's promise.
+        let attempted = unsafe { entry.call(request) };
+        if attempted.raw == WOULD_BLOCK {
+            return self.poll_by_backend(way, request, Some(tick), context);
+        }
+        let drained = attempted.short() && entry.short_drains.load(Ordering::Relaxed);
+        match entry.polled(way, tick, drained) {
+            LetGo::Free => {}
+            LetGo::Due(due) => inner.hand(due, Route::Posted),
+            LetGo::Closed => inner.backend.give_up(entry),
+        }
+        Poll::Ready(attempted.raw)
+    }
+
+    #[cold]
+    fn poll_by_backend(
+        &self,
+        way: Way,
+        request: Request,
+        taken: Option<u32>,
+        context: &Context<'_>,
+    ) -> Poll<i64> {
+        let inner = self.inner();
+        let (polled, due) = match inner.backend.poll(self.entry(), way, request, taken) {
             Polled::Done(raw, due) => (Poll::Ready(raw), due),
             Polled::Waits(among, due) => {
                 self.await_turn(way, operation::ends_at_once(&request), among, context);
@@ -115,6 +153,12 @@ impl Handle {
                 Err(back) => waker = back,
             }
         }
+        self.submit(way, now, waker);
+    }
+
+    /// Has `waker` woken by a notice.
+    #[inline(always)]
+    fn submit(&self, way: Way, now: bool, waker: Waker) {
         match way {
             Way::Read => self.submit_notice::<true>(now, waker),
             Way::Write => self.submit_notice::<false>(now, waker),
@@ -122,9 +166,16 @@ impl Handle {
     }
 
     fn submit_notice<const READS: bool>(&self, now: bool, waker: Waker) {
-        let inner = self.inner();
+        let (inner, entry) = (self.inner(), self.entry());
         let op = Notice::<READS> { now };
         let cell = operation::place_body(&inner.home, self.id(), 0, Wakes { op, waker }, false);
-        inner.submit(cell, self.entry());
+        let way = if READS { Way::Read } else { Way::Write };
+        // SAFETY: it was placed just now, for this entry.
+        match unsafe { entry.begin(cell, way) } {
+            Begun::Waits => {}
+            // An event came meanwhile.
+            Begun::TakenUp => inner.carried_out(inner.backend.carry_on(cell, entry, None)),
+            Begun::Undecided => inner.submit(cell, entry),
+        }
     }
 }

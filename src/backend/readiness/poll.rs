@@ -23,25 +23,36 @@ fn is_its_turn(direction: &Direction, entry: EntryRef, way: Way, request: &Reque
 
 impl<D: Demux> Readiness<D> {
     /// See [`Backend::poll`](super::super::Backend::poll).
-    pub(super) fn poll_here(&self, entry: EntryRef, way: Way, request: Request) -> Polled {
+    pub(super) fn poll_here(
+        &self,
+        entry: EntryRef,
+        way: Way,
+        request: Request,
+        taken: Option<u32>,
+    ) -> Polled {
         let mut direction = entry.direction(way);
-        if direction.closed {
-            return Polled::Done(code::CLOSED, None);
+        let mut blocked = taken.is_some();
+        let mut tick = taken.unwrap_or(direction.tick);
+        if !blocked {
+            if direction.closed {
+                return Polled::Done(code::CLOSED, None);
+            }
+            if !is_its_turn(&direction, entry, way, &request) {
+                return Polled::Waits(!direction.queue.is_empty(), None);
+            }
+            entry.stir(way);
+            direction.held = Held::Polled;
         }
-        if !is_its_turn(&direction, entry, way, &request) {
-            return Polled::Waits(!direction.queue.is_empty(), None);
-        }
-        entry.stir(way);
-        direction.held = Held::Polled;
-        let mut tick = direction.tick;
         let (raw, drained) = loop {
-            drop(direction);
-            // SAFETY: the direction is held, by this poll.
-            let attempted = unsafe { self.call(entry, way, request) };
-            direction = entry.direction(way);
-            if attempted.raw != WOULD_BLOCK {
-                let drained = attempted.short() && entry.short_drains.load(Ordering::Relaxed);
-                break (Some(attempted.raw), drained);
+            if !mem::take(&mut blocked) {
+                drop(direction);
+                // SAFETY: the direction is held, by this poll.
+                let attempted = unsafe { self.call(entry, way, request) };
+                direction = entry.direction(way);
+                if attempted.raw != WOULD_BLOCK {
+                    let drained = attempted.short() && entry.short_drains.load(Ordering::Relaxed);
+                    break (Some(attempted.raw), drained);
+                }
             }
             if direction.closed {
                 break (Some(code::CLOSED), false);
