@@ -14,6 +14,9 @@ use rustix::net::{SendFlags, send};
 
 use super::READ_BYTES;
 
+/// What is sent for what was read.
+pub(super) type Answer = for<'a> fn(&'a [u8]) -> &'a [u8];
+
 const MOST_EVENTS: usize = 256;
 const LISTENER: u64 = u64::MAX;
 const NEWCOMERS: u64 = u64::MAX - 1;
@@ -27,14 +30,24 @@ pub(super) enum Trigger {
     Edge,
 }
 
+/// Sends back what comes.
+pub(super) fn echo(listener: TcpListener, trigger: Trigger, threads: usize) -> io::Result<()> {
+    serve(listener, trigger, threads, |data| data)
+}
+
 /// Serves with one loop for each thread; the first accepts, and deals connections out in turn.
-pub(super) fn serve(listener: TcpListener, trigger: Trigger, threads: usize) -> io::Result<()> {
+pub(super) fn serve(
+    listener: TcpListener,
+    trigger: Trigger,
+    threads: usize,
+    answer: Answer,
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let mut doors = Vec::new();
     for index in 1..threads {
         let door = Arc::new(Door::new()?);
         doors.push(Arc::clone(&door));
-        let others = Loop::new(trigger)?;
+        let others = Loop::new(trigger, answer)?;
         let builder = thread::Builder::new().name(format!("epoll{index}"));
         builder.spawn(move || {
             if let Err(error) = others.behind(&door) {
@@ -43,7 +56,7 @@ pub(super) fn serve(listener: TcpListener, trigger: Trigger, threads: usize) -> 
             }
         })?;
     }
-    Loop::new(trigger)?.in_front(&listener, &doors)
+    Loop::new(trigger, answer)?.in_front(&listener, &doors)
 }
 
 /// Where a loop without a listener is handed its connections.
@@ -82,6 +95,7 @@ impl Door {
 struct Loop {
     poll: OwnedFd,
     trigger: Trigger,
+    answer: Answer,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     buffer: Vec<u8>,
@@ -94,10 +108,11 @@ struct Connection {
 }
 
 impl Loop {
-    fn new(trigger: Trigger) -> io::Result<Self> {
+    fn new(trigger: Trigger, answer: Answer) -> io::Result<Self> {
         Ok(Self {
             poll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             trigger,
+            answer,
             connections: Vec::new(),
             free: Vec::new(),
             buffer: vec![0; READ_BYTES],
@@ -187,9 +202,9 @@ impl Loop {
         } else {
             READ_BYTES
         };
-        let mut turn = connection.turn(&mut self.buffer, full);
+        let mut turn = connection.turn(&mut self.buffer, full, self.answer);
         while self.trigger == Trigger::Edge && matches!(turn, Ok(Turn::Full)) {
-            turn = connection.turn(&mut self.buffer, full);
+            turn = connection.turn(&mut self.buffer, full, self.answer);
         }
         let owes = !connection.owed.is_empty();
         if turn.is_ok() && (owes == owed || self.trigger == Trigger::Edge) {
@@ -219,7 +234,7 @@ enum Turn {
 
 impl Connection {
     /// Reads and writes once; an error at the end of the stream.
-    fn turn(&mut self, buffer: &mut [u8], full: usize) -> Result<Turn, Errno> {
+    fn turn(&mut self, buffer: &mut [u8], full: usize, answer: Answer) -> Result<Turn, Errno> {
         if !self.owed.is_empty() {
             return self.settle();
         }
@@ -229,12 +244,12 @@ impl Connection {
             Err(Errno::AGAIN | Errno::INTR) => return Ok(Turn::Done),
             Err(error) => return Err(error),
         };
-        let data = &buffer[..count];
+        let data = answer(&buffer[..count]);
         let sent = match send(&self.stream, data, SendFlags::NOSIGNAL) {
             Err(Errno::AGAIN) => 0,
             sent => sent?,
         };
-        if sent < count {
+        if sent < data.len() {
             self.owed = data[sent..].to_vec();
             return Ok(Turn::Done);
         }

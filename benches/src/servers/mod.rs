@@ -9,6 +9,7 @@ mod native;
 mod ours;
 #[cfg(feature = "peers")]
 mod peers;
+mod unread;
 
 use std::env;
 use std::io::{self, Write};
@@ -20,6 +21,8 @@ use proactor::Strategy;
 use crate::cli::Outcome;
 use crate::process::end_with_parent;
 use epoll::Trigger;
+
+pub use unread::{ANSWERS_UNREAD, answer_unread};
 
 /// What each server reads into.
 const READ_BYTES: usize = 4096;
@@ -74,13 +77,13 @@ pub const SERVERS: &[Server] = &[
         BASE,
         "epoll by hand, level-triggered: the base",
         true,
-        Body::Here(|listener, threads| Ok(epoll::serve(listener, Trigger::Level, threads)?)),
+        Body::Here(|listener, threads| Ok(epoll::echo(listener, Trigger::Level, threads)?)),
     ),
     server(
         "epoll-edge",
         "epoll by hand, edge-triggered; a short read ends the turn",
         true,
-        Body::Here(|listener, threads| Ok(epoll::serve(listener, Trigger::Edge, threads)?)),
+        Body::Here(|listener, threads| Ok(epoll::echo(listener, Trigger::Edge, threads)?)),
     ),
     server(
         "proactor-single",
@@ -216,12 +219,7 @@ impl Server {
     ///
     /// Those of the server, which otherwise does not come back.
     pub fn serve(&self, threads: usize) -> Outcome {
-        end_with_parent()?;
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let mut stdout = io::stdout().lock();
-        writeln!(stdout, "listening on {}", listener.local_addr()?)?;
-        stdout.flush()?;
-        drop(stdout);
+        let listener = listen()?;
         match self.body {
             Body::Here(serve) => serve(listener, threads),
             #[cfg(feature = "peers")]
@@ -230,4 +228,14 @@ impl Server {
             Body::Left => Err("a peer: build with `--features peers`".into()),
         }
     }
+}
+
+/// The listener of a child, which ends with its parent, and says where it is to be found.
+fn listen() -> io::Result<TcpListener> {
+    end_with_parent()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "listening on {}", listener.local_addr()?)?;
+    stdout.flush()?;
+    Ok(listener)
 }

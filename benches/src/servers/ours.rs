@@ -1,10 +1,11 @@
-//! The echo on proactor: what `examples/echo_server.rs` does, without its counters.
+//! The echo on proactor: what `examples/echo_server.rs` does, without its counters. A connection that waits has no buffer: the pool lends
+//! one when there are bytes.
 
 use std::net::TcpListener as StdListener;
 use std::num::NonZeroUsize;
 
 use proactor::net::{TcpListener, TcpStream};
-use proactor::{Proactor, Strategy};
+use proactor::{BufferPool, PooledBuf, Proactor, Strategy};
 
 use super::READ_BYTES;
 use crate::cli::Outcome;
@@ -16,10 +17,12 @@ pub(super) fn serve(listener: StdListener, strategy: Strategy, threads: usize) -
     }
     let proactor = builder.build()?;
     let listener = TcpListener::from_std(&proactor, listener)?;
-    let serving = listener.accept_each(|accepted| match accepted {
+    let pool = BufferPool::new(READ_BYTES);
+    let serving = listener.accept_each(move |accepted| match accepted {
         Ok((stream, _peer)) => {
             if stream.set_nodelay(true).is_ok() {
-                read(stream, Vec::with_capacity(READ_BYTES));
+                let pool = pool.clone();
+                read(Connection { stream, pool });
             }
         }
         Err(trouble) => eprintln!("{trouble}"),
@@ -29,18 +32,27 @@ pub(super) fn serve(listener: StdListener, strategy: Strategy, threads: usize) -
     Ok(())
 }
 
-fn read(stream: TcpStream, buffer: Vec<u8>) {
-    stream.read(buffer).then(move |(read, buffer)| {
-        if let Ok(1..) = read {
-            write(stream, buffer);
-        }
+struct Connection {
+    stream: TcpStream,
+    pool: BufferPool,
+}
+
+#[inline]
+fn read(connection: Connection) {
+    let received = connection.stream.recv_with(&connection.pool);
+    received.then(move |received| match received {
+        Ok(bytes) if !bytes.is_empty() => write(connection, bytes),
+        _ended => (),
     });
 }
 
-fn write(stream: TcpStream, buffer: Vec<u8>) {
-    stream.write_all(buffer).then(move |(written, buffer)| {
-        if written.is_ok() {
-            read(stream, buffer);
+#[inline]
+fn write(connection: Connection, bytes: PooledBuf) {
+    let sent = connection.stream.write_all(bytes);
+    sent.then(move |(sent, bytes)| {
+        drop(bytes);
+        if sent.is_ok() {
+            read(connection);
         }
     });
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use proactor_bench::rows::Row;
-use proactor_bench::servers::BASE;
+use proactor_bench::servers::{ANSWERS_UNREAD, BASE};
 
 use crate::chart::{self, Bar, Kind, Panel};
 use crate::parts::Part;
@@ -140,7 +140,7 @@ impl Picture {
 
 fn kind(row: &Row) -> Kind {
     match row.peer.as_str() {
-        BASE => Kind::Base,
+        BASE | ANSWERS_UNREAD => Kind::Base,
         peer if peer.starts_with("proactor") => Kind::Ours,
         _ => Kind::Peer,
     }

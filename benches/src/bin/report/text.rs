@@ -35,7 +35,9 @@ pub(crate) fn put(old: &str, report: &Report) -> Result<String, String> {
 }
 
 fn head() -> Vec<String> {
-    ["", "at most", "measured", ""].map(str::to_owned).to_vec()
+    ["", "at most, if not said otherwise", "measured", ""]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 fn made(measured: &Measured) -> String {
