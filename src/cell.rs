@@ -18,14 +18,14 @@
 //! freed them without a lock for each.
 #![allow(unsafe_code)] // memory of our own under an erased body
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::Layout;
 use std::cell::Cell;
 use std::num::NonZeroUsize;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 use crate::pressure::Pressure;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use crate::sync::{self, Arc, OnceLock, PlainMutex, QuietGuard, QuietMutex, Trace, Weak, mutant};
+use crate::sync::{self, Arc, OnceLock, PlainMutex, QuietMutex, Trace, Weak, mutant};
 use crate::work::Ledger;
 
 /// A cell, by its header.
@@ -200,60 +200,6 @@ impl Class {
     }
 }
 
-/// The first bytes of a slab, found from any of its cells by masking.
-#[repr(C, align(64))]
-struct Slab {
-    home: *const Home,
-}
-
-const SLAB_LAYOUT: Layout = match Layout::from_size_align(SLAB, SLAB) {
-    Ok(layout) => layout,
-    Err(_) => panic!("a slab's size is a power of two"),
-};
-
-/// Free cells of one size, linked through `next`.
-#[derive(Clone, Copy)]
-struct Chain {
-    head: *mut Header,
-    len: usize,
-}
-
-impl Chain {
-    const EMPTY: Self = Self {
-        head: ptr::null_mut(),
-        len: 0,
-    };
-
-    #[inline(always)]
-    fn push(&mut self, cell: Ptr) {
-        header(cell).next.store(self.head, Ordering::Relaxed);
-        self.head = cell.as_ptr();
-        self.len += 1;
-    }
-
-    #[inline(always)]
-    fn pop(&mut self) -> Option<Ptr> {
-        let cell = NonNull::new(self.head)?;
-        self.head = header(cell).next.load(Ordering::Relaxed);
-        self.len -= 1;
-        Some(cell)
-    }
-}
-
-/// Free cells that no thread's cache holds.
-struct Depot {
-    magazines: Vec<Chain>,
-    loose: Chain,
-}
-
-// SAFETY: a chain owns the free cells that it links; it goes from thread to thread under the depot's lock.
-unsafe impl Send for Depot {}
-
-struct Slabs(Vec<NonNull<u8>>);
-
-// SAFETY: the list owns its slabs; it is touched under its lock and at the home's drop.
-unsafe impl Send for Slabs {}
-
 /// What every completion needs to go home: the memory it came from, the books it is kept in, and the port
 /// that can finish it.
 pub(crate) struct Home {
@@ -287,12 +233,7 @@ unsafe impl Send for Home {}
 impl Home {
     /// A home at an address that stays.
     pub(crate) fn new(workers: usize, most: Option<NonZeroUsize>, turn: usize) -> Arc<Self> {
-        let depot = || {
-            QuietMutex::new(Depot {
-                magazines: Vec::new(),
-                loose: Chain::EMPTY,
-            })
-        };
+        let depot = || QuietMutex::new(Depot::new());
         let home = Arc::new_cyclic(|me| Self {
             ledger: Ledger::new(workers),
             pressure: most.map(|most| Pressure::new(workers, most)),
@@ -300,7 +241,7 @@ impl Home {
             id: sync::fresh_id(),
             me: me.clone(),
             depots: [depot(), depot(), depot(), depot()],
-            slabs: PlainMutex::new(Slabs(Vec::new())),
+            slabs: PlainMutex::new(Slabs::new()),
             owner: OnceLock::new(),
         });
         #[cfg(proactor_loom)]
@@ -381,122 +322,12 @@ impl Home {
     fn free_slow(&self, class: Class, cell: Ptr) {
         self.depot(class).loose.push(cell);
     }
-
-    fn depot(&self, class: Class) -> QuietGuard<'_, Depot> {
-        self.depots[class.index()].lock()
-    }
-
-    #[cold]
-    fn alloc_slow(&self, class: Class) -> Ptr {
-        if !sync::recycles() {
-            return self.never_used(class);
-        }
-        let mut depot = self.depot(class);
-        if depot.loose.head.is_null() {
-            depot.loose = self.carve(class);
-        }
-        match depot.loose.pop() {
-            Some(cell) => cell,
-            None => handle_alloc_error(SLAB_LAYOUT),
-        }
-    }
-
-    /// A cell for a model without recycling: one that no other thread has seen.
-    fn never_used(&self, class: Class) -> Ptr {
-        match self.carve(class).pop() {
-            Some(cell) => cell,
-            None => handle_alloc_error(SLAB_LAYOUT),
-        }
-    }
-
-    /// A full magazine for a thread's cache.
-    #[cold]
-    fn magazine(&self, class: Class) -> Chain {
-        let mut depot = self.depot(class);
-        if let Some(full) = depot.magazines.pop() {
-            return full;
-        }
-        let mut taken = Chain::EMPTY;
-        while taken.len < MAGAZINE {
-            if depot.loose.head.is_null() {
-                depot.loose = self.carve(class);
-            }
-            match depot.loose.pop() {
-                Some(cell) => taken.push(cell),
-                None => break,
-            }
-        }
-        taken
-    }
-
-    #[cold]
-    fn return_magazine(&self, class: Class, chain: Chain) {
-        if chain.len > 0 {
-            self.depot(class).magazines.push(chain);
-        }
-    }
-
-    /// How many slabs it has.
-    #[cfg(any(test, proactor_loom))]
-    pub(crate) fn slabs(&self) -> usize {
-        self.slabs
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .0
-            .len()
-    }
-
-    /// A new slab, cut into free cells.
-    fn carve(&self, class: Class) -> Chain {
-        // SAFETY: the layout has a size above zero.
-        let Some(slab) = NonNull::new(unsafe { alloc(SLAB_LAYOUT) }) else {
-            handle_alloc_error(SLAB_LAYOUT);
-        };
-        // SAFETY: fresh memory, aligned to 64 and larger than a `Slab`.
-        unsafe { slab.cast::<Slab>().write(Slab { home: self }) };
-        let mut chain = Chain::EMPTY;
-        let size = class.size();
-        let mut at = size.max(size_of::<Slab>());
-        while at + size <= SLAB {
-            // SAFETY: `at + size` is within the slab.
-            let cell = unsafe { slab.add(at) }.cast::<Header>();
-            let fresh = Header {
-                next: AtomicPtr::new(ptr::null_mut()),
-                vtable: Cell::new(&FREE),
-                state: AtomicU64::new(0),
-                data: AtomicU64::new(0),
-                tenant: Trace::new(),
-            };
-            // SAFETY: fresh memory within the slab, aligned to 64, nobody else's.
-            unsafe { cell.write(fresh) };
-            chain.push(cell);
-            at += size;
-            if cfg!(proactor_loom) {
-                break; // One is enough, and each costs a model its time.
-            }
-        }
-        self.slabs
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .0
-            .push(slab);
-        chain
-    }
 }
 
+#[cfg(proactor_loom)]
 impl Drop for Home {
     fn drop(&mut self) {
-        #[cfg(proactor_loom)]
         sync::model::died(self);
-        let slabs = self
-            .slabs
-            .get_mut()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        for slab in slabs.0.drain(..) {
-            // SAFETY: allocated by `carve` with this layout; the port drops its home only when nothing is
-            // outstanding, so no cell of it is anybody's.
-            unsafe { dealloc(slab.as_ptr(), SLAB_LAYOUT) };
-        }
     }
 }
 
@@ -509,14 +340,17 @@ impl std::fmt::Debug for Home {
 }
 
 mod cache;
+mod depot;
 mod table;
 
+use depot::{Chain, Depot, Slab, Slabs};
 use table::FREE;
 pub(crate) use table::{Run, VTable};
 
 #[cfg(all(test, not(proactor_loom)))]
 mod tests {
     use super::*;
+    use std::{ptr, thread};
 
     const TEST: VTable = VTable {
         class: Class::Middle,
@@ -533,6 +367,32 @@ mod tests {
                     .addr()
             })
             .collect();
+        cells.sort_unstable();
+        assert!(cells.windows(2).all(|pair| pair[1] - pair[0] >= 128));
+    }
+
+    #[test]
+    fn threads_that_take_cells_at_once_share_slabs_and_no_cell() {
+        const EACH: usize = 20_000;
+        let home = Home::new(1, None, 0);
+        let take = || {
+            let cell = home.alloc(Class::Middle, &TEST, phase::DONE, 0);
+            cell.as_ptr().addr()
+        };
+        let mut cells = thread::scope(|scope| {
+            let threads =
+                [(); 3].map(|()| scope.spawn(|| Vec::from_iter((0..EACH).map(|_| take()))));
+            threads.map(|thread| thread.join().unwrap()).concat()
+        });
+        let last = Vec::from_iter((0..3 * 3 * MAGAZINE).map(|_| take()));
+        // What a thread had left when it ended serves again, so the last ones need no slab of their own.
+        let needed = (cells.len() + last.len()).div_ceil(SLAB / Class::Middle.size() - 1);
+        assert!(
+            home.slabs() <= needed + 1,
+            "{} slabs, not {needed}",
+            home.slabs()
+        );
+        cells.extend(last);
         cells.sort_unstable();
         assert!(cells.windows(2).all(|pair| pair[1] - pair[0] >= 128));
     }
