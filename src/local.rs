@@ -3,13 +3,17 @@
 #![allow(unsafe_code)] // one pointer of this thread to its own stack
 
 use std::cell::Cell;
+use std::fmt;
+use std::mem;
 use std::ptr;
 use std::task::Waker;
+
+use async_task::Runnable;
 
 use crate::cell::Home;
 use crate::completion::Completion;
 use crate::queue::{List, Stack};
-use crate::sync::{thread_pointer, thread_slot};
+use crate::sync::{mutant, thread_pointer, thread_slot};
 use crate::work::Counters;
 
 /// At which picks the strategy is asked, although the worker's stack has something.
@@ -41,10 +45,33 @@ pub(crate) struct Local {
     pub(crate) depth: Cell<usize>,
     /// How many polls of a stream went through, and in which handler: how many were finished before it.
     polls: Cell<(usize, usize)>,
-    /// Whether the handler that it is in does its last thing.
-    last: Cell<bool>,
+    /// Whether the handler that it is in does its last thing, which is to wake.
+    last: Cell<Last>,
+    /// Whom it has woken by that, and is to poll.
+    woken: Woken,
     /// Whether it has one of the port's permits, where these are fewer than workers.
     pub(crate) permit: Cell<bool>,
+}
+
+/// What becomes of the first future that is woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    /// It is one of several things that the handler does.
+    Not,
+    /// It follows in this thread's turn.
+    Follows,
+    /// The handler polls it.
+    Polls,
+}
+
+/// A future that was woken.
+#[derive(Default)]
+struct Woken(Cell<Option<Runnable>>);
+
+impl fmt::Debug for Woken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Woken")
+    }
 }
 
 /// How many polls of streams a handler makes before it lets others on. With a full turn of a future that wakes itself, some hundreds of
@@ -69,7 +96,8 @@ impl Local {
             picks: Cell::new(0),
             depth: Cell::new(0),
             polls: Cell::new((0, 0)),
-            last: Cell::new(false),
+            last: Cell::new(Last::Not),
+            woken: Woken::default(),
             permit: Cell::new(false),
         }
     }
@@ -95,17 +123,56 @@ impl Local {
         struct Over;
         impl Drop for Over {
             fn drop(&mut self) {
-                Local::current(|local| local.map(|local| local.last.set(false)));
+                Local::current(|local| local.map(|local| local.last.set(Last::Not)));
             }
         }
-        Self::current(|local| local.map(|local| local.last.set(true)));
+        Self::current(|local| local.map(|local| local.last.set(Last::Follows)));
         let _over = Over; // also if a waker panics
         waker.wake();
     }
 
+    /// Wakes as all that a handler does: the first future of the worker's port that is woken so is polled in it, in place of a handler of
+    /// its own.
+    pub(crate) fn poll_last(waker: Waker) {
+        struct Over;
+        impl Drop for Over {
+            /// If a waker panics: whom it has woken before is sent on.
+            fn drop(&mut self) {
+                Local::woken_last().into_iter().for_each(Runnable::schedule);
+            }
+        }
+        Self::current(|local| local.map(|local| local.last.set(Last::Polls)));
+        let over = Over;
+        waker.wake();
+        mem::forget(over);
+        let woken = Self::woken_last().filter(|_| !mutant("woken-last-is-lost"));
+        woken.map(Runnable::run);
+    }
+
+    /// Whom the handler has woken by its last thing, which is done.
+    #[inline]
+    fn woken_last() -> Option<Runnable> {
+        Self::current(|local| {
+            let local = local?;
+            local.last.set(Last::Not);
+            local.woken.0.take()
+        })
+    }
+
+    /// Keeps a future that was woken for the handler to poll, if that does its last thing, and has none yet; else gives it back.
+    #[inline]
+    pub(crate) fn keep_woken(&self, woken: Runnable) -> Option<Runnable> {
+        if self.last.get() != Last::Polls {
+            return Some(woken);
+        }
+        self.last.set(Last::Not);
+        self.woken.0.set(Some(woken));
+        None
+    }
+
     /// Whether what is woken now follows in this thread's turn; told once.
     pub(crate) fn follows(&self) -> bool {
-        self.last.take()
+        self.last.replace(Last::Not) != Last::Not
     }
 
     /// Whether the handler that this worker is in has made its share of polls, and is to let others on. It is asked at each, and

@@ -1,7 +1,7 @@
 //! Polls: calls with what is lent, and the notices that wait for them.
 #![cfg(proactor_loom)]
 
-use std::future::IntoFuture;
+use std::future::{IntoFuture, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -309,4 +309,48 @@ fn two_halves_are_polled_beside_each_other() {
 #[test]
 fn mutant_the_other_half_is_not_armed_again() {
     kills("poll-not-armed", "two_halves_are_polled_beside_each_other");
+}
+
+/// A spawned future polls while a unit arrives; the notice that wakes it, and its poll, are one handler.
+fn future_that_polls(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 1);
+    let object = port.open(0);
+    let output = Once::default();
+    let future = {
+        let output = output.clone();
+        async move {
+            let taken = poll_fn(|context| object.poll_take(1, context.waker())).await;
+            output.happen(taken.ok());
+        }
+    };
+    port.port.spawn(future).detach();
+    let data = {
+        let port = port.clone();
+        thread::spawn(move || port.arrive(0, 1))
+    };
+    let ran = join(workers(&port, 1));
+    data.join().expect("it arrives");
+    assert_eq!(output.how(), Some(1));
+    match ran {
+        1 => seen.saw("ready"),
+        2 => seen.saw("woken"),
+        more => panic!("{more} handlers"),
+    }
+}
+
+#[test]
+fn a_future_is_polled_by_the_notice_that_wakes_it() {
+    model(
+        "a_future_is_polled_by_the_notice_that_wakes_it",
+        &["woken", "ready"],
+        future_that_polls,
+    );
+}
+
+#[test]
+fn mutant_a_future_that_is_woken_last_is_lost() {
+    kills(
+        "woken-last-is-lost",
+        "a_future_is_polled_by_the_notice_that_wakes_it",
+    );
 }

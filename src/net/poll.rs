@@ -2,11 +2,11 @@
 #![allow(unsafe_code)] // what is lent becomes addresses
 
 use std::io::{self, IoSlice, IoSliceMut};
-#[cfg(feature = "hyper")]
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::pin::Pin;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
+use std::slice;
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
@@ -44,14 +44,16 @@ impl Parts for Load {
 const FEW: usize = 512;
 
 /// All the bytes of `bufs`, put together in `room`; none if that is too small.
-fn gather<'a>(bufs: &[IoSlice<'_>], room: &'a mut [u8; FEW]) -> Option<&'a [u8]> {
+fn gather<'a>(bufs: &[IoSlice<'_>], room: &'a mut [MaybeUninit<u8>; FEW]) -> Option<&'a [u8]> {
     let mut end = 0;
     for buf in bufs {
-        let begin = end;
+        let part = room.get_mut(end..)?.get_mut(..buf.len())?;
+        // SAFETY: it is as long as `buf`, and nobody else's.
+        unsafe { ptr::copy_nonoverlapping(buf.as_ptr(), part.as_mut_ptr().cast(), buf.len()) };
         end += buf.len();
-        room.get_mut(begin..end)?.copy_from_slice(buf);
     }
-    Some(&room[..end])
+    // SAFETY: so many of them were written just now.
+    Some(unsafe { slice::from_raw_parts(room.as_ptr().cast(), end) })
 }
 
 /// A raw result as the standard library's: the system's errors are as `std` has them.
@@ -123,7 +125,7 @@ impl TcpStream {
         context: &Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut together = [0; FEW];
+        let mut together = [MaybeUninit::uninit(); FEW];
         if let Some(bytes) = gather(bufs, &mut together) {
             return self.poll_sending(context, bytes);
         }

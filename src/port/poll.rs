@@ -57,7 +57,7 @@ impl<const READS: bool> Ends for Wakes<READS> {
 
     fn run(self, _result: Result<usize, Error>) {
         if !mutant("notice-wakes-nobody") {
-            Local::wake_last(self.waker);
+            Local::poll_last(self.waker);
         }
     }
 

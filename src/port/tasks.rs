@@ -4,9 +4,11 @@
 
 use std::task::Waker;
 
+use async_task::Runnable;
 use slab::Slab;
 
-use super::{Inner, Route};
+use super::Inner;
+use super::dispatcher::{Origin, Worker};
 use crate::cell::Home;
 use crate::completion;
 use crate::local::Local;
@@ -138,16 +140,35 @@ impl Inner {
         }
     }
 
-    /// Sends a future to be polled. One that has woken itself, or was woken by a handler that does nothing else, follows from what this
-    /// thread does, within the turn's budget; any other is for whoever comes.
+    /// Sends a future to be polled. One that was woken by a notice is polled in its place; one that has woken itself, or was woken by a
+    /// handler that does nothing else, follows from what this thread does, within the turn's budget; any other is for whoever comes.
+    #[inline]
+    pub(crate) fn hand_woken(&self, future: Runnable, itself: bool) {
+        let future = Local::with(&self.home, |local| match local {
+            Some(local) if self.finishes_in_turn && !itself => local.keep_woken(future),
+            _ => Some(future),
+        });
+        if let Some(future) = future {
+            self.hand_future(itself, move || {
+                future.run();
+            });
+        }
+    }
+
+    /// As `hand_woken`, of what is a call already.
     pub(crate) fn hand_future(&self, itself: bool, poll: impl FnOnce() + Send + 'static) {
-        let call = completion::post(&self.home, 0, false, poll);
-        let follows = itself || Local::with(&self.home, |local| local.is_some_and(Local::follows));
-        let route = if follows {
-            Route::Finished
-        } else {
-            Route::Posted
-        };
-        self.hand(call, route);
+        Local::with(&self.home, |local| {
+            let Some(local) = local else {
+                let call = completion::post(&self.home, 0, false, poll);
+                return self.place(call, Origin::Outside);
+            };
+            let call = completion::post_by(local, &self.home, 0, poll);
+            let worker = Worker::new(local);
+            let origin = match itself || local.follows() {
+                true => Origin::Finished(worker),
+                false => Origin::Posted(worker),
+            };
+            self.place(call, origin);
+        });
     }
 }

@@ -40,6 +40,7 @@ impl WeakPort {
     }
 
     /// Runs `f` with the port, if it is still there. A thread that works for it counts nothing.
+    #[inline]
     pub(crate) fn with<R>(&self, f: impl FnOnce(Option<&Inner>) -> R) -> R {
         if Local::with_port(self.number, |local| local.is_some()) {
             // SAFETY: whoever works for the port has borrowed it for as long: `Inner::work`.

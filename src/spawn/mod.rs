@@ -171,9 +171,7 @@ impl CompletionPort {
         F: Future<Output: Send> + Send + 'static,
     {
         spawn_by(self, future, |inner, runnable, itself| {
-            inner.hand_future(itself, move || {
-                runnable.run();
-            });
+            inner.hand_woken(runnable, itself);
         })
     }
 }

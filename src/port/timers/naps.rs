@@ -147,6 +147,7 @@ impl State {
 
 impl Timers {
     /// Has `waker` woken at `at`: outstanding work until then, or until it is given up. None, and nothing is armed, if everything is closed.
+    #[inline]
     pub(crate) fn nap(
         &self,
         backend: &dyn Backend,
@@ -191,6 +192,7 @@ impl Timers {
     }
 
     /// Takes the waker of a nap whose time has not come, to be dropped outside of everything: it is over, and wakes nobody.
+    #[inline]
     pub(crate) fn give_up(&self, home: &Home, nap: Ptr, generation: u32) -> Option<Waker> {
         let mut state = self.state.lock();
         let wait = state
