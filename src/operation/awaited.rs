@@ -107,8 +107,8 @@ impl Meeting {
         let late = mutant("future-finished-first");
         // SAFETY: the word was *waiting*, and now is *waking*.
         let mut waker = (!late).then(|| unsafe { self.put(None) }).flatten();
-        // As above.
-        if self.word.swap(word::FINISHED, Ordering::AcqRel) == word::GONE
+        // Release, as above. What the future did in its cell it did before it left the waker.
+        if self.word.swap(word::FINISHED, Ordering::Release) == word::GONE
             && !mutant("future-gone-unseen")
         {
             return Met::Nobody;
@@ -121,8 +121,8 @@ impl Meeting {
     }
 
     fn is_finished(&self) -> bool {
-        // Acquire, the other half of the finisher's Release.
-        self.word.load(Ordering::Acquire) == word::FINISHED
+        // Relaxed: who takes the output looks by `look`.
+        self.word.load(Ordering::Relaxed) == word::FINISHED
     }
 
     /// The future's: looks, and else leaves `waker`.
