@@ -5,7 +5,7 @@ use proactor::net::TcpStream;
 
 use crate::commands::{After, execute};
 use crate::reply::Replies;
-use crate::request;
+use crate::request::Request;
 use crate::store::Store;
 
 /// A buffer at first, and what is kept of a larger one.
@@ -19,19 +19,20 @@ pub(crate) struct Connection {
     store: Store,
     /// What came and is not carried out yet.
     input: Vec<u8>,
+    /// What its first request is known to be.
+    request: Request,
     /// Where the last replies were.
     output: Vec<u8>,
 }
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream, store: Store) -> Self {
-        let input = Vec::with_capacity(BUFFER_BYTES);
-        let output = Vec::new();
         Self {
             stream,
             store,
-            input,
-            output,
+            input: Vec::with_capacity(BUFFER_BYTES),
+            request: Request::default(),
+            output: Vec::new(),
         }
     }
 
@@ -58,15 +59,14 @@ impl Connection {
         let mut replies = Replies::on(std::mem::take(&mut self.output));
         let mut done = 0;
         let after = loop {
-            match request::first(&self.input[done..]) {
-                Ok(None) => break After::GoOn,
-                Ok(Some((words, used))) => {
-                    done += used;
-                    if execute(&self.store, &words, &mut replies) == After::HangUp {
-                        break After::HangUp;
-                    }
-                    if replies.len() >= ENOUGH_BYTES {
-                        break After::GoOn;
+            let input = &self.input[done..];
+            match self.request.advance(input) {
+                Ok(false) => break After::GoOn,
+                Ok(true) => {
+                    let after = execute(&self.store, &self.request.words(input), &mut replies);
+                    done += self.request.next();
+                    if after == After::HangUp || replies.len() >= ENOUGH_BYTES {
+                        break after;
                     }
                 }
                 Err(wrong) => {

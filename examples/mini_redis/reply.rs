@@ -1,7 +1,5 @@
 //! Replies as they go out, in RESP2.
 
-use std::io::Write;
-
 /// What a connection is still to be sent.
 #[derive(Debug, Default)]
 pub(crate) struct Replies(Vec<u8>);
@@ -56,7 +54,8 @@ impl Replies {
 
     fn number(&mut self, mark: u8, number: i64) {
         self.0.push(mark);
-        // A vector takes everything.
-        let _ = write!(self.0, "{number}\r\n");
+        let mut digits = itoa::Buffer::new();
+        self.0.extend_from_slice(digits.format(number).as_bytes());
+        self.0.extend_from_slice(b"\r\n");
     }
 }

@@ -3,6 +3,7 @@
 //! Written here, and not taken from a crate: the decoders looked at are for clients, who trust their server. They take frames in
 //! frames, as deep as the peer says, with a stack frame for each.
 
+use std::ops::Range;
 use std::str;
 
 use smallvec::SmallVec;
@@ -20,57 +21,123 @@ pub(crate) const LONGEST_WORD_BYTES: usize = 64 * 1024 * 1024;
 /// The longest line: of a length, or of plain words.
 const LONGEST_LINE_BYTES: usize = 64 * 1024;
 
-/// The first request of `input` and how many bytes it took; `None` when more must come first.
-pub(crate) fn first(input: &[u8]) -> Result<Option<(Words<'_>, usize)>, Wrong> {
-    match input.first() {
-        None => Ok(None),
-        Some(b'*') => array(input),
-        Some(_) => Ok(line(input)?.map(|(line, used)| {
-            let words = line.split(u8::is_ascii_whitespace);
-            (words.filter(|word| !word.is_empty()).collect(), used)
-        })),
-    }
+/// So many words are room for another request; more is given back.
+const KEPT_WORDS: usize = 1024;
+
+/// A request as far as it has come. What was seen of it is not looked at again.
+#[derive(Debug, Default)]
+pub(crate) struct Request {
+    /// Where its words lie in the input.
+    words: Vec<Range<usize>>,
+    /// How many words are to come yet.
+    left: usize,
+    /// How many bytes of the input have been looked at: none before its first line is there.
+    seen: usize,
 }
 
-fn array(input: &[u8]) -> Result<Option<(Words<'_>, usize)>, Wrong> {
-    let Some((count, mut used)) = length(input, MOST_WORDS, "invalid multibulk length")? else {
-        return Ok(None);
-    };
-    let mut words = Words::new();
-    for _ in 0..count {
-        match input.get(used) {
-            None => return Ok(None),
-            Some(b'$') => {}
-            Some(_) => return Err(Wrong("expected '$'")),
+impl Request {
+    /// Looks at what has come behind what was seen before; true when the request is whole. It begins at the beginning of `input`.
+    pub(crate) fn advance(&mut self, input: &[u8]) -> Result<bool, Wrong> {
+        if self.seen == 0 && !self.begin(input)? {
+            return Ok(false);
         }
-        let length = length(&input[used..], LONGEST_WORD_BYTES, "invalid bulk length")?;
-        let Some((bytes, header)) = length else {
-            return Ok(None);
+        while self.left > 0 {
+            let rest = &input[self.seen..];
+            match rest.first() {
+                None => return Ok(false),
+                Some(b'$') => {}
+                Some(_) => return Err(Wrong("expected '$'")),
+            }
+            let length = length(rest, LONGEST_WORD_BYTES, "invalid bulk length")?;
+            let Some((bytes, header)) = length else {
+                return Ok(false);
+            };
+            let from = self.seen + header;
+            let to = from + bytes;
+            match input.get(to..to + 2) {
+                None => return Ok(false),
+                Some(b"\r\n") => self.words.push(from..to),
+                Some(_) => return Err(Wrong("expected a line's end after a bulk string")),
+            }
+            self.seen = to + 2;
+            self.left -= 1;
+        }
+        Ok(true)
+    }
+
+    /// The first line, which says how many words follow, or has them all.
+    fn begin(&mut self, input: &[u8]) -> Result<bool, Wrong> {
+        if input.first() == Some(&b'*') {
+            let count = length(input, MOST_WORDS, "invalid multibulk length")?;
+            let Some((count, used)) = count else {
+                return Ok(false);
+            };
+            (self.left, self.seen) = (count, used);
+            return Ok(true);
+        }
+        let Some((line, used)) = line(input)? else {
+            return Ok(false);
         };
-        let from = used + header;
-        used = from + bytes + 2;
-        match input.get(from + bytes..used) {
-            None => return Ok(None),
-            Some(b"\r\n") => words.push(&input[from..from + bytes]),
-            Some(_) => return Err(Wrong("expected a line's end after a bulk string")),
+        let mut from = 0;
+        for word in line.split(u8::is_ascii_whitespace) {
+            let to = from + word.len();
+            if !word.is_empty() {
+                self.words.push(from..to);
+            }
+            from = to + 1;
         }
+        self.seen = used;
+        Ok(true)
     }
-    Ok(Some((words, used)))
+
+    /// The words that have come.
+    pub(crate) fn words<'a>(&self, input: &'a [u8]) -> Words<'a> {
+        let words = self.words.iter();
+        words.map(|word| &input[word.clone()]).collect()
+    }
+
+    /// Is done with a whole request, and begins the next. How many bytes it took.
+    pub(crate) fn next(&mut self) -> usize {
+        self.words.clear();
+        self.words.shrink_to(KEPT_WORDS);
+        std::mem::take(&mut self.seen)
+    }
 }
 
-/// The number on the first line, after its mark. Redis takes a negative count of words for none; so do we, of both.
+/// The number on the first line, after its mark, and how many bytes the line took. Redis takes a negative count of words for none; so do we,
+/// of both.
 fn length(input: &[u8], most: usize, wrong: &'static str) -> Result<Option<(usize, usize)>, Wrong> {
-    let Some((line, used)) = line(input)? else {
-        return Ok(None);
+    let (number, used) = match digits(input) {
+        Some(found) => found,
+        None => match line(input)? {
+            Some((line, used)) => (any_number(&line[1..]).ok_or(Wrong(wrong))?, used),
+            None => return Ok(None),
+        },
     };
-    let number = str::from_utf8(&line[1..])
-        .ok()
-        .and_then(|text| text.parse::<i64>().ok());
-    let number = number.map(|number| usize::try_from(number).unwrap_or(0));
-    match number {
-        Some(number) if number <= most => Ok(Some((number, used))),
-        _ => Err(Wrong(wrong)),
+    match number <= most {
+        true => Ok(Some((number, used))),
+        false => Err(Wrong(wrong)),
     }
+}
+
+/// As `length`, if the line is as clients write it: a few digits, and its end.
+fn digits(input: &[u8]) -> Option<(usize, usize)> {
+    let (mut number, mut at) = (0, 1);
+    while at < 10 {
+        match input.get(at)? {
+            digit @ b'0'..=b'9' => number = number * 10 + usize::from(digit - b'0'),
+            b'\r' if at > 1 && input.get(at + 1) == Some(&b'\n') => return Some((number, at + 2)),
+            _ => return None,
+        }
+        at += 1;
+    }
+    None
+}
+
+/// A number with a sign, with many digits, or wrong. A negative one is 0.
+fn any_number(text: &[u8]) -> Option<usize> {
+    let number: i64 = str::from_utf8(text).ok()?.parse().ok()?;
+    Some(usize::try_from(number).unwrap_or(0))
 }
 
 /// The first line, without its end, and how many bytes it took.

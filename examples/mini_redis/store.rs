@@ -1,11 +1,11 @@
 //! The keys and their values: shards, each under a lock of its own, and a timer of the proactor for each key that expires.
 
-use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+// Keys come from clients, who may mean ill: a hasher with keys of its own, of which the system chooses anew each time.
+use ahash::{AHashMap, RandomState};
 use parking_lot::Mutex;
 use proactor::{CompletionPort, OperationKey};
 
@@ -25,7 +25,7 @@ struct Inner {
 /// On cache lines of its own: two threads write to two shards.
 #[repr(align(128))]
 #[derive(Default)]
-struct Shard(Mutex<HashMap<Box<[u8]>, Value>>);
+struct Shard(Mutex<AHashMap<Box<[u8]>, Value>>);
 
 struct Value {
     bytes: Vec<u8>,
@@ -70,7 +70,7 @@ impl Store {
         }))
     }
 
-    fn shard(&self, key: &[u8]) -> &Mutex<HashMap<Box<[u8]>, Value>> {
+    fn shard(&self, key: &[u8]) -> &Mutex<AHashMap<Box<[u8]>, Value>> {
         let hash = self.0.hasher.hash_one(key);
         &self.0.shards[(hash >> 32) as usize % SHARDS].0
     }
@@ -120,7 +120,8 @@ impl Store {
         };
         let number = number(&value.bytes).ok_or(Uncountable::NotANumber)?;
         let next = number.checked_add(1).ok_or(Uncountable::Overflow)?;
-        value.bytes = next.to_string().into_bytes();
+        value.bytes.clear();
+        let _ = write!(value.bytes, "{next}"); // A vector takes everything.
         Ok(next)
     }
 
@@ -177,6 +178,10 @@ impl Store {
 
 /// The number that a value says, if it says one just as this program would write it.
 pub(crate) fn number(bytes: &[u8]) -> Option<i64> {
-    let number: i64 = std::str::from_utf8(bytes).ok()?.parse().ok()?;
-    (number.to_string().as_bytes() == bytes).then_some(number)
+    match bytes {
+        b"0" | [b'1'..=b'9', ..] | [b'-', b'1'..=b'9', ..] => {
+            std::str::from_utf8(bytes).ok()?.parse().ok()
+        }
+        _ => None,
+    }
 }

@@ -491,8 +491,9 @@ impl CompletionPort {
     }
 
     /// Ends every pending [accept](crate::net::TcpListener::accept) as cancelled, and those that are initiated from now on as closed; all
-    /// else goes on. Listeners stay open, so the system goes on to take connections in for them until they are dropped: the first step
-    /// of a graceful end, and of [`Proactor::shutdown`](crate::Proactor::shutdown).
+    /// else goes on. Listeners stay open, so the system goes on to take connections in for them until they are
+    /// [closed](crate::net::TcpListener::close) or dropped: close them where newcomers are to be refused at once. The first step of a
+    /// graceful end, and of [`Proactor::shutdown`](crate::Proactor::shutdown).
     pub fn stop_accepting(&self) {
         let out = List::new();
         self.0.backend.stop_accepting(&out);

@@ -152,6 +152,21 @@ has_at_most() {
     (($(descriptors "$2") <= $1))
 }
 
+# nothing_is_left_of_who_dies KIB DIE SERVES: three rounds, each of the command DIE, by which clients die, and of SERVES, which fails
+# unless the server goes on. Then all descriptors are back that were open before (BEFORE of them, which DIE may read), and
+# the memory is at most KIB more than after the first round: what that grew stays with the allocator.
+nothing_is_left_of_who_dies() {
+    local most=$1 die=$2 serves=$3 memory round
+    BEFORE=$(descriptors)
+    for round in 0 1 2; do
+        "$die"
+        comes_back_to "$BEFORE"
+        "$serves"
+        ((round > 0)) || memory=$(resident_kb)
+    done
+    at_most "KiB after two more rounds of dead clients" $((memory + most)) "$(resident_kb)"
+}
+
 # proved TEXT: one line for what was looked at since the last.
 proved() {
     printf '    %-12s %4d s  %s\n' "$CHECK" $((SECONDS - SINCE)) "$1"
@@ -174,6 +189,8 @@ leave() {
     exit "$status"
 }
 trap leave EXIT
+# Who writes to one that is gone fails there, and is told of; bash would end without a word, and with 0.
+trap '' PIPE
 trap 'trap - ERR; exit 1' USR1 TERM
 trap 'fail "line $LINENO of ${BASH_SOURCE[0]##*/} failed: $BASH_COMMAND"' ERR
 set -E

@@ -54,20 +54,20 @@ die_with_much_unread() {
     done
 }
 
-nothing_is_left_of_who_dies() {
-    local memory round
+the_dead_leave_nothing() {
     start echo_server --addr 127.0.0.1:0
-    expect "an echo" hello "$(echo hello | echoes)"
-    BEFORE=$(descriptors)
-    for round in 0 1 2; do
-        die
-        die_with_much_unread
-        comes_back_to "$BEFORE"
-        expect "round $round: an echo" hello "$(echo hello | echoes)"
-        ((round > 0)) || memory=$(resident_kb)
-    done
-    at_most "KiB after 3,000 more dead clients" $((memory + 256)) "$(resident_kb)"
+    it_echoes
+    nothing_is_left_of_who_dies 256 die_both_ways it_echoes
     stop
+}
+
+die_both_ways() {
+    die
+    die_with_much_unread
+}
+
+it_echoes() {
+    expect "an echo" hello "$(echo hello | echoes)"
 }
 
 # 900 connections that rest and 40 that never read; and the others are served all the same.
@@ -98,7 +98,7 @@ head -c 10000000 /dev/urandom >"$SCRATCH/large"
 
 each_way it_is_exact
 proved "socat: 10 MB come back to the byte, and again to one who reads slowly"
-each_way nothing_is_left_of_who_dies
+each_way the_dead_leave_nothing
 proved "4,500 clients that go early and 120 socats killed with much unread: no descriptor and no memory is lost"
 each_way who_rests_slows_down_nobody
 proved "900 connections that rest are served when they speak"

@@ -236,21 +236,20 @@ has_more_than() {
     (($(descriptors) > $1))
 }
 
-nothing_is_left_of_who_dies() {
+the_dead_leave_nothing() {
     start mini_redis
-    local before memory round
-    cli SET warm up >/dev/null
-    before=$(descriptors)
-    for round in 0 1 2; do
-        die
-        dies_at_work
-        comes_back_to "$before"
-        expect "round $round: it goes on" PONG "$(cli PING)"
-        # What the first round grew stays with the allocator.
-        ((round > 0)) || memory=$(resident_kb)
-    done
-    at_most "KiB after 2,400 more dead clients" $((memory + 1024)) "$(resident_kb)"
+    it_answers
+    nothing_is_left_of_who_dies 1024 die_both_ways it_answers
     stop
+}
+
+die_both_ways() {
+    die
+    dies_at_work
+}
+
+it_answers() {
+    expect "what it answers" PONG "$(cli PING)"
 }
 
 # 300 clients that have sent half a command and wait, and one that sends without end and reads nothing, slow down nobody.
@@ -302,7 +301,7 @@ proved "redis-cli --pipe, redis-benchmark -P 1 and -P 16: no error, and no incre
 each_way thousands_are_served 1500
 thousands_are_served 5000
 proved "redis-benchmark: 5,000 clients at once, and 2,000 one after the other"
-each_way nothing_is_left_of_who_dies
+each_way the_dead_leave_nothing
 proved "3,600 clients that die, most in the middle of a command: no descriptor and no memory is lost"
 each_way the_slow_do_not_slow_the_others
 proved "300 clients stop in the middle of a command, one never reads: the others are served, and so are they"

@@ -63,40 +63,33 @@ it_is_as_slow_as_it_is_told() {
     end_proxy
 }
 
-# its_processes_die COUNT: kills what the target has for each connection; whether the proxy then has so few descriptors. Whichever it is that
-# serves the last connection: it may not be there yet, and those of earlier ones may still be.
-its_processes_die() {
-    local process
-    for process in $(<"/proc/$TARGET/task/$TARGET/children"); do
-        kill -KILL "$process" 2>/dev/null || true
-    done
-    has_at_most "$1" "$SERVER"
+# Clients that die in the middle, by the hundred; and a target that does.
+the_dead_leave_nothing() {
+    local number
+    proxy_to "EXEC:cat" 100000
+    nothing_is_left_of_who_dies 512 twenty_die it_goes_on
+    beside socat -u "OPEN:$SCRATCH/large" "TCP:$ADDRESS" 2>/dev/null
+    until_so "the proxy serves one more" has_at_least $((BEFORE + 2))
+    number=$(<"/proc/$TARGET/task/$TARGET/children") # the target's process for that connection
+    killed "${number%% *}"
+    comes_back_to "$BEFORE"
+    end_proxy
 }
 
-# Clients that die in the middle, by the hundred; and a target that does.
-nothing_is_left_of_who_dies() {
-    local before memory round number clients
-    proxy_to "EXEC:cat" 100000
-    before=$(descriptors)
-    for round in 0 1 2; do
-        clients=()
-        for ((number = 0; number < 20; number++)); do
-            beside socat -u "OPEN:$SCRATCH/large" "TCP:$ADDRESS,linger=0" 2>/dev/null
-            clients+=("$BESIDE")
-        done
-        until_so "the proxy serves all clients" has_at_least $((before + 40))
-        for number in "${clients[@]}"; do
-            killed "$number"
-        done
-        comes_back_to "$before"
-        expect "round $round: what comes back" hello "$(echo hello | client -)"
-        ((round > 0)) || memory=$(resident_kb)
+twenty_die() {
+    local number clients=()
+    for ((number = 0; number < 20; number++)); do
+        beside socat -u "OPEN:$SCRATCH/large" "TCP:$ADDRESS,linger=0" 2>/dev/null
+        clients+=("$BESIDE")
     done
-    at_most "KiB after 40 more dead clients" $((memory + 512)) "$(resident_kb)"
-    beside socat -u "OPEN:$SCRATCH/large" "TCP:$ADDRESS" 2>/dev/null
-    until_so "the proxy serves one more" has_at_least $((before + 2))
-    until_so "the proxy has $before descriptors again when its target is killed" its_processes_die "$before"
-    end_proxy
+    until_so "the proxy serves all clients" has_at_least $((BEFORE + 40))
+    for number in "${clients[@]}"; do
+        killed "$number"
+    done
+}
+
+it_goes_on() {
+    expect "what comes back" hello "$(echo hello | client -)"
 }
 
 head -c 10000000 /dev/urandom >"$SCRATCH/large"
@@ -110,5 +103,5 @@ each_way both_directions_are_exact
 proved "socat: 10 MB there and back at the same time, to the byte"
 each_way it_is_as_slow_as_it_is_told
 proved "socat: no faster than its rate"
-each_way nothing_is_left_of_who_dies
+each_way the_dead_leave_nothing
 proved "60 socats that are killed in the middle, and a target: no descriptor and no memory is lost"

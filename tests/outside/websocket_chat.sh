@@ -143,17 +143,11 @@ the_page_is_whole() {
         fail "the page is not that of the sources"
 }
 
-nothing_is_left_of_who_dies() {
+the_dead_leave_nothing() {
     start websocket_chat --patience-ms 2000
-    local memory round number
+    local number
     the_page_is_whole
-    BEFORE=$(descriptors)
-    for round in 0 1 2; do
-        die
-        the_page_is_whole
-        ((round > 0)) || memory=$(resident_kb)
-    done
-    at_most "KiB after 2,000 more dead clients" $((memory + 1536)) "$(resident_kb)"
+    nothing_is_left_of_who_dies 1536 die the_page_is_whole
     # Those who neither go on nor go are hung up on.
     for ((number = 300; number < 500; number++)); do
         eval "exec $number<>/dev/tcp/127.0.0.1/$PORT"
@@ -166,7 +160,7 @@ nothing_is_left_of_who_dies() {
     stop
 }
 
-each_way nothing_is_left_of_who_dies
+each_way the_dead_leave_nothing
 proved "3,000 clients that die in their handshake, and 200 that never end it: no descriptor and no memory is lost"
 browser
 each_way pages_talk_to_each_other

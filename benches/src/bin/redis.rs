@@ -30,7 +30,8 @@ const CPU: Metric = Metric::new(
 );
 
 const BASE: &str = "redis-server";
-const COMMANDS: [&str; 2] = ["get", "set"];
+/// The first makes the key that the second asks for.
+const COMMANDS: [&str; 2] = ["set", "get"];
 
 /// Measures the example of a small Redis beside redis-server, by redis-benchmark
 ///
