@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | `next` | whoever owns the cell | while it stands in one of the intrusive queues |
 //! | `vtable` | the maker | before the cell is published |
-//! | `state` | maker, finisher (store), canceller (compare-exchange) | see `docs/dispatch-protocols.md`, cancel |
+//! | `state` | maker, freer (store), finisher (swap), canceller (compare-exchange) | see `docs/dispatch-protocols.md`, "Cancel" |
 //! | `data` | the maker | before the cell is published; read by cancellers, so atomic |
 //!
 //! Threads take and give back cells through a cache of their own: two magazines a size, traded for full or

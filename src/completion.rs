@@ -233,7 +233,7 @@ impl Finished<'_> {
 }
 
 /// Makes room for another from outside, also when the handler panics. Goes before [`Finished`], which may let the home go.
-struct Room<'a>(&'a Home);
+pub(crate) struct Room<'a>(pub(crate) &'a Home);
 
 impl Drop for Room<'_> {
     fn drop(&mut self) {

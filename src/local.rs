@@ -25,8 +25,6 @@ pub(crate) struct Local {
     home: *const Home,
     /// Its own in the home's books.
     books: *const Counters,
-    /// The worker that this thread was before.
-    outer: Cell<*const Local>,
     /// The home's number.
     pub(crate) port: u32,
     pub(crate) index: usize,
@@ -80,12 +78,20 @@ const POLLS: usize = 32;
 
 thread_pointer!(CURRENT: Local);
 
+/// A worker that this thread is: a link of the chain of them, the innermost first, in which one that works nested is twice. It stands on
+/// the stack of `enter`.
+struct Entered {
+    local: *const Local,
+    outer: *const Entered,
+}
+
+thread_pointer!(ENTERED: Entered);
+
 impl Local {
     pub(crate) fn new(home: &Home, index: usize, workers: usize) -> Self {
         Self {
             home,
             books: home.ledger.of_worker(index),
-            outer: Cell::new(ptr::null()),
             port: home.id,
             index,
             workers,
@@ -104,17 +110,17 @@ impl Local {
 
     /// Runs `f` with `self` as this thread's current worker, also if it panics.
     pub(crate) fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
-        struct Leave(*const Local);
+        struct Leave(*const Local, *const Entered);
         impl Drop for Leave {
             fn drop(&mut self) {
+                ENTERED.with(|entered| entered.set(self.1));
                 CURRENT.with(|current| current.set(self.0));
             }
         }
-        let outer = CURRENT.with(|current| current.replace(self));
-        let _leave = Leave(outer);
-        if !Self::chain(outer).any(|local| ptr::eq(local, self)) {
-            self.outer.set(outer);
-        }
+        let outer = ENTERED.with(Cell::get);
+        let entered = Entered { local: self, outer };
+        let _leave = Leave(CURRENT.with(|current| current.replace(self)), outer);
+        ENTERED.with(|innermost| innermost.set(&raw const entered));
         f()
     }
 
@@ -254,17 +260,19 @@ impl Local {
         f(unsafe { current.as_ref() })
     }
 
-    /// The worker at `first`, and those that its thread was before.
-    fn chain<'a>(first: *const Self) -> impl Iterator<Item = &'a Self> {
-        // SAFETY: `enter` alone makes links, and borrows each local for as long as it is one, on this very thread.
-        let link = |local: *const Self| unsafe { local.as_ref() };
-        std::iter::successors(link(first), move |local| link(local.outer.get()))
+    /// The workers that this thread is, the innermost first.
+    fn chain<'a>() -> impl Iterator<Item = &'a Self> {
+        let innermost = ENTERED.try_with(Cell::get).unwrap_or(ptr::null());
+        // SAFETY: `enter` alone makes links, and takes each out of the chain before it goes, on this very thread.
+        let link = |entered: *const Entered| unsafe { entered.as_ref() };
+        std::iter::successors(link(innermost), move |entered| link(entered.outer))
+            // SAFETY: `enter` borrows the local for as long as its link is there.
+            .map(|entered| unsafe { &*entered.local })
     }
 
     /// As [`with`](Self::with), also if this thread has become the worker of another port since, further up on its stack.
     pub(crate) fn with_any<R>(home: &Home, f: impl FnOnce(Option<&Local>) -> R) -> R {
-        let current = CURRENT.try_with(Cell::get).unwrap_or(ptr::null());
-        f(Self::chain(current).find(|local| ptr::eq(local.home, home)))
+        f(Self::chain().find(|local| ptr::eq(local.home, home)))
     }
 
     /// Runs `f` with the worker that this thread is for `home`, if it is one.

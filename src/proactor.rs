@@ -163,7 +163,7 @@ impl Proactor {
     /// next `run`.
     pub fn run(&self) -> usize {
         let inner = self.inner();
-        if Local::with(&inner.home, |local| local.is_some()) {
+        if Local::with_any(&inner.home, |local| local.is_some()) {
             return self.run_here(Bounds::FOREVER);
         }
         let mine = match inner.pool.claim() {
@@ -191,7 +191,7 @@ impl Proactor {
     ///
     /// As [`run`](Self::run).
     pub fn run_one(&self) -> usize {
-        let inside = Local::with(&self.inner().home, |local| local.is_some());
+        let inside = Local::with_any(&self.inner().home, |local| local.is_some());
         self.run_here(Bounds {
             limit: 1,
             wait: !inside,
@@ -255,7 +255,7 @@ impl Proactor {
                 Ran::default()
             }
         };
-        let nested = Local::with(&inner.home, |local| local.map(help));
+        let nested = Local::with_any(&inner.home, |local| local.map(help));
         let ran = nested
             .or_else(|| inner.pool.claim().map(|place| inner.work(&place, bounds)))
             .unwrap_or_default();
@@ -516,7 +516,7 @@ impl Drop for Proactor {
     /// ends by itself, and the last thread to leave drops what is left.
     fn drop(&mut self) {
         self.inner().raise(halt::STOPPED | halt::ENDED);
-        let inside = Local::with(&self.inner().home, |local| local.is_some());
+        let inside = Local::with_any(&self.inner().home, |local| local.is_some());
         if inside && !mutant("drop-joins-itself") {
             self.inner().pool.set_ending(true);
         } else {

@@ -9,6 +9,8 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::{IntoRawFd, OwnedFd};
 
+use smallvec::SmallVec;
+
 use super::registry::EntryRef;
 #[cfg(proactor_loom)]
 use crate::operation::perform;
@@ -51,13 +53,15 @@ impl Shelf {
 
     /// Does what `request` says with what is there, as the kernel would: the number. The caller holds `entry`'s reading direction.
     pub(crate) fn serve(&self, entry: EntryRef, request: &Request) -> i64 {
+        // SAFETY: an operation's request names memory that the operation owns, and that stays while the backend has the cell
+        // (`Operation` is sealed).
+        let rooms = unsafe { rooms(request) };
         let mut stocks = self.0.lock();
         let Some(stock) = stocks.get_mut(&entry.index) else {
             return WOULD_BLOCK;
         };
-        // SAFETY: an operation's request names memory that the operation owns, and that stays while the backend has the cell
-        // (`Operation` is sealed).
-        let served = unsafe { stock.serve(request) };
+        // SAFETY: as above.
+        let served = unsafe { stock.serve(request, &rooms) };
         if stock.is_empty() {
             stocks.remove(&entry.index);
             entry.shelved.store(false, Ordering::Relaxed);
@@ -73,6 +77,21 @@ impl Shelf {
         entry.shelved.store(false, Ordering::Relaxed);
         self.0.lock().remove(&entry.index).unwrap_or_default()
     }
+}
+
+/// The parts of memory of a request that has several. Asked for without a lock: a buffer of the user's may do anything as it is asked.
+type Rooms = SmallVec<[(*mut u8, usize); 8]>;
+
+/// # Safety
+///
+/// The parts that the request names are there, and nobody else's.
+unsafe fn rooms(request: &Request) -> Rooms {
+    let mut rooms = Rooms::new();
+    if let Request::ReadVectored(mut parts) = *request {
+        // SAFETY: the caller's promise.
+        unsafe { parts.as_mut() }.each(&mut |ptr, len| rooms.push((ptr, len)));
+    }
+    rooms
 }
 
 impl Stock {
@@ -95,8 +114,8 @@ impl Stock {
 
     /// # Safety
     ///
-    /// The memory that the request names is good for writing, and nobody else's.
-    unsafe fn serve(&mut self, request: &Request) -> i64 {
+    /// The memory that the request names, and that `rooms` are of it, is good for writing, and nobody else's.
+    unsafe fn serve(&mut self, request: &Request, rooms: &[(*mut u8, usize)]) -> i64 {
         let served = match *request {
             // SAFETY: the caller's promise.
             Request::Read { ptr, len } => unsafe { self.copy(ptr, len) },
@@ -109,15 +128,11 @@ impl Stock {
                 late.filled(count);
                 count
             }
-            Request::ReadVectored(mut parts) => {
-                let mut served = 0;
-                // SAFETY: the caller's promise.
-                unsafe { parts.as_mut() }.each(&mut |ptr, len| {
-                    // SAFETY: the caller's promise, for each part.
-                    served += unsafe { self.copy(ptr, len) };
-                });
-                served
-            }
+            Request::ReadVectored(_) => rooms
+                .iter()
+                // SAFETY: the caller's promise, for each part.
+                .map(|&(ptr, len)| unsafe { self.copy(ptr, len) })
+                .sum(),
             Request::Accept { peer } => {
                 let Some((socket, address)) = self.sockets.pop_front() else {
                     return WOULD_BLOCK;
@@ -181,7 +196,7 @@ mod tests {
                     let mut room = vec![0; len];
                     let request = Request::Read { ptr: room.as_mut_ptr(), len };
                     // SAFETY: `room` is that long, and nobody else's.
-                    let served = usize::try_from(unsafe { stock.serve(&request) }).expect("a number");
+                    let served = usize::try_from(unsafe { stock.serve(&request, &[]) }).expect("a number");
                     let expected: Vec<u8> = model.drain(..len.min(model.len())).collect();
                     prop_assert_eq!(&room[..served], &expected[..]);
                 }

@@ -221,7 +221,7 @@ impl<O: Operation, C> Initiation<O, C> {
 impl<O: Operation> Initiation<O> {
     /// Begins the operation. `handler` gets its output, once, never inside this call, on whichever thread the strategy
     /// picks; it gets it also when the operation fails, is cancelled or times out, and then the buffers with it. Does not
-    /// block. Allocates nothing once warm, if operation and captures fit in 256 bytes.
+    /// block. Allocates nothing once warm, if operation and captures fit in 184 bytes.
     ///
     /// On a stopped proactor the operation begins, and its handler waits for the next run; on a closed port or object it
     /// ends as closed. If the proactor is dropped first, the handler is dropped uncalled.

@@ -15,12 +15,14 @@ mod result;
 
 use std::alloc::Layout;
 use std::cell::Cell;
-use std::mem::offset_of;
+use std::marker::PhantomData;
+use std::mem::{self, offset_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::task::Waker;
 
-use crate::cell::{self, Class, Header, Home, Ptr, Run, VTable, phase};
+use crate::cell::{self, Class, Header, Home, Ptr, Run, VTable, header, phase};
+use crate::completion::Room;
 use crate::error::Error;
 use crate::id::{Kind, ObjectId};
 use crate::local::Local;
@@ -379,13 +381,34 @@ fn write<S: Body>(home: &Home, object: ObjectId, key: u64, body: S, table: &'sta
     unsafe { cell::place::<Part>(cell, offset_of!(Prefix, part)).write(part) };
     // SAFETY: as above.
     unsafe { cell::place::<S>(cell, offset_of!(OpCell<S>, body)).write(body) };
+    let placing = Placing::<S> {
+        cell,
+        home,
+        body: PhantomData,
+    };
     // SAFETY: it was written just now, and stays.
     if ends_at_once(&unsafe { op_of::<S>(cell) }.request()) {
         // SAFETY: as above.
         unsafe { self::part(cell) }.set_raw(1);
     }
+    mem::forget(placing);
     Local::created(home);
     cell
+}
+
+/// A cell that is nobody's yet: dropped with what stands in it, if a buffer of the user's panics as it is asked how much it is about.
+struct Placing<'a, S: Body> {
+    cell: Ptr,
+    home: &'a Home,
+    body: PhantomData<S>,
+}
+
+impl<S: Body> Drop for Placing<'_, S> {
+    fn drop(&mut self) {
+        let _room = header(self.cell).vtable().counted.then(|| Room(self.home));
+        // SAFETY: `write` wrote the body, and has given the cell to nobody.
+        drop(unsafe { take::<S>(self.cell, self.home) });
+    }
 }
 
 /// Whether an operation that begins with this ends whatever its direction's state.

@@ -61,7 +61,8 @@ impl<T> JoinHandle<T> {
         drop(self);
     }
 
-    /// Whether the future has ended, or was dropped.
+    /// Whether the future has ended, or was dropped. After an [`abort`](Self::abort) that came before its end: false, until whoever awaits
+    /// the handle has heard of it.
     pub fn is_finished(&self) -> bool {
         match &self.state {
             State::Spawned(task) => task.is_finished(),

@@ -23,10 +23,21 @@ pub(crate) use join::text_of;
 pin_project! {
     /// What is spawned: the future, and then its place in the port's books.
     struct Root<F> {
+        // There until it is dropped.
         #[pin]
-        future: F,
+        future: Option<F>,
         entry: Entry,
         port: WeakPort,
+    }
+
+    impl<F> PinnedDrop for Root<F> {
+        // A future that panics as it is dropped is as a handler that panics: its task would end the process.
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| this.future.set(None))) {
+                drop(Unclaimed::new(panic, this.port));
+            }
+        }
     }
 }
 
@@ -65,6 +76,13 @@ struct Unclaimed {
 }
 
 impl Unclaimed {
+    fn new(panic: Box<dyn Any + Send>, port: &WeakPort) -> Self {
+        Self {
+            panic: Some(panic),
+            port: port.clone(),
+        }
+    }
+
     fn claim(mut self) -> Option<Box<dyn Any + Send>> {
         self.panic.take()
     }
@@ -88,15 +106,12 @@ impl<F: Future> Future for Root<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if this.entry.is_over() {
+        let Some(future) = this.future.as_pin_mut().filter(|_| !this.entry.is_over()) else {
             return Poll::Ready(Outcome::Cancelled);
-        }
-        match catch_unwind(AssertUnwindSafe(|| this.future.poll(context))) {
+        };
+        match catch_unwind(AssertUnwindSafe(|| future.poll(context))) {
             Ok(polled) => polled.map(Outcome::Done),
-            Err(panic) => Poll::Ready(Outcome::Panicked(Unclaimed {
-                panic: Some(panic),
-                port: this.port.clone(),
-            })),
+            Err(panic) => Poll::Ready(Outcome::Panicked(Unclaimed::new(panic, this.port))),
         }
     }
 }
@@ -114,7 +129,7 @@ where
     let entry = port.0.tasks.enter(&port.0.home);
     let place = entry.place();
     let root = Root {
-        future,
+        future: Some(future),
         entry,
         port: weak.clone(),
     };
