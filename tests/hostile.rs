@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use common::{Setup, everywhere, pair, until};
 use proactor::net::TcpStream;
-use proactor::{Buf, BufMut, CompletionPort, PanicPolicy, Proactor};
+use proactor::{Buf, BufMut, CompletionPort, JoinHandle, PanicPolicy, Proactor};
 
 /// Says so when it is dropped.
 #[derive(Clone, Default)]
@@ -308,6 +308,60 @@ fn a_waker_that_panics_is_as_a_handler_that_panics_and_loses_nothing() {
             Poll::Pending => panic!("it was woken"),
         }
         assert_eq!(next.read_exact([0; 4]).wait().1, *b"more");
+        assert_eq!(proactor.port().outstanding(), 0);
+    });
+}
+
+/// Spawns a future that is ready once it has been woken, and a waker that wakes it and then panics.
+fn wakes_and_panics(proactor: &Proactor) -> (JoinHandle<()>, Waker) {
+    let (woken, shown) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
+    let waker = Waker::from(Arc::new(Does({
+        let (woken, shown) = (Arc::clone(&woken), Arc::clone(&shown));
+        move || {
+            woken.store(true, Ordering::SeqCst);
+            let waker = shown.lock().expect("not poisoned").take();
+            waker.into_iter().for_each(Waker::wake);
+            panic!("on purpose");
+        }
+    })));
+    let handle = proactor.spawn(poll_fn(move |context| {
+        *shown.lock().expect("not poisoned") = Some(context.waker().clone());
+        match woken.load(Ordering::SeqCst) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }));
+    proactor.poll();
+    (handle, waker)
+}
+
+#[test]
+fn whom_a_waker_that_panics_has_woken_before_goes_on() {
+    everywhere(|setup| {
+        let (proactor, reports) = isolated(setup);
+        let (stream, mut peer) = pair(&proactor);
+        for by_poll in [true, false] {
+            let (handle, waker) = wakes_and_panics(&proactor);
+            let mut context = Context::from_waker(&waker);
+            let mut reading = stream.read([0; 4]).into_future();
+            let is_pending = if by_poll {
+                let stream: &mut &TcpStream = &mut &stream;
+                futures_io::AsyncRead::poll_read(Pin::new(stream), &mut context, &mut [0; 4])
+                    .is_pending()
+            } else {
+                Pin::new(&mut reading).poll(&mut context).is_pending()
+            };
+            assert!(is_pending);
+            let before = reports.count();
+            peer.write_all(b"here").expect("room in the kernel");
+            until("it was woken and has ended", || {
+                proactor.poll();
+                reports.count() == before + 1 && handle.is_finished()
+            });
+            handle.wait().expect("it ends");
+            drop(reading);
+            assert_eq!(stream.read_exact([0; 4]).wait().1, *b"here");
+        }
         assert_eq!(proactor.port().outstanding(), 0);
     });
 }
