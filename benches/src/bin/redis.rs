@@ -7,7 +7,7 @@
 //! Both run all the time; in each round redis-benchmark drives the one, then the other. It is what an example of this library
 //! and a program of twenty years do for the same client, and not what else they can do.
 //!
-//! The third, `answers-unread`, is no peer. It says what the client and the kernel let any server reach: with one thread and
+//! The third, `answers-unread`, is no peer. It says about what the client and the kernel let any server reach: with one thread and
 //! pipelining, redis-benchmark itself is what is slow. `--client-threads 2` is the case in which it is not.
 
 use std::env;

@@ -1,5 +1,5 @@
-//! A bound, and no peer: it answers redis-benchmark's GET and SET without having read them, so that what is measured with it is the client,
-//! the kernel, and a loop around epoll.
+//! A measure of the client, and no peer: it answers redis-benchmark's GET and SET without having read them, so that what is measured with it
+//! is the client, the kernel, and a loop around epoll. Who answers in another order may be a little faster still.
 //!
 //! All that it looks at is how many requests begin in what came (by their `*`, of which there is no other in them), and at the letter that
 //! tells SET from GET.

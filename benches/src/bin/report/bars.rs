@@ -266,7 +266,7 @@ fn redis(figures: &Figures<'_>, bars: &mut Vec<Bar>) {
     let cases = [
         ("pipeline 1", Some(1.0)),
         ("pipeline 16, 2 client threads", Some(1.2)),
-        // The client is what is slow here: no server can be so much faster.
+        // The client is what is slow here: a server that reads nothing is hardly faster.
         ("pipeline 16", None),
     ];
     for (case, least) in cases {
