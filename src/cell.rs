@@ -52,12 +52,14 @@ pub(crate) mod phase {
     pub(crate) const TIMEOUT: u64 = 3;
     /// Its result is fixed; what is left is to run it.
     pub(crate) const DONE: u64 = 4;
+    /// A timer that the wheel knows, or a limit: its result is open, and who moves it to `DONE` has it.
+    pub(crate) const ARMED: u64 = 5;
 }
 
 const PHASE: u64 = 0xff;
 
 // `state` hands nothing over: a cell goes from owner to owner through queues and locks, and whoever asks by an old key learns from
-// one word whose it is now. So its accesses are relaxed.
+// one word whose it is now. So its accesses are relaxed, but for the timers': who arms one hands it to whoever takes it.
 impl Header {
     /// The generation of the cell's present tenant.
     #[inline]
@@ -102,6 +104,33 @@ impl Header {
                 tenant | phase::PENDING,
                 tenant | to,
                 Ordering::Relaxed,
+                Ordering::Relaxed,
+            )
+            .is_ok()
+    }
+
+    /// From PENDING to ARMED, if nobody has asked it to end. The phase until now. Release: it is anybody's then.
+    pub(crate) fn arm(&self) -> u64 {
+        let tenant = self.state.load(Ordering::Relaxed) & !PHASE;
+        match self.state.compare_exchange(
+            tenant | phase::PENDING,
+            tenant | phase::ARMED,
+            Ordering::Release,
+            Ordering::Relaxed,
+        ) {
+            Ok(_) => phase::PENDING,
+            Err(state) => state & PHASE,
+        }
+    }
+
+    /// From ARMED to DONE, if the tenant is still that of `generation`: it is the caller's then. Acquire, the other half of `arm`.
+    pub(crate) fn disarm(&self, generation: u32) -> bool {
+        let tenant = u64::from(generation) << 32;
+        self.state
+            .compare_exchange(
+                tenant | phase::ARMED,
+                tenant | phase::DONE,
+                Ordering::Acquire,
                 Ordering::Relaxed,
             )
             .is_ok()

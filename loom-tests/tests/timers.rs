@@ -40,11 +40,6 @@ fn a_timer_is_cancelled_or_expires() {
     );
 }
 
-#[test]
-fn mutant_expiry_ignores_requests() {
-    kills("expiry-ignores-requests", "a_timer_is_cancelled_or_expires");
-}
-
 /// A limit passes while its operation gets its data.
 fn expiry_against_end(seen: &Seen) {
     let port = port(Strategy::LeaderFollowers, 1, 2, 1);
@@ -191,6 +186,14 @@ fn a_wait_begins_before_its_deadline_moves_or_after() {
         "a_wait_begins_before_its_deadline_moves_or_after",
         &["joined after", "asked after", "cancelled"],
         move_against_wait,
+    );
+}
+
+#[test]
+fn mutant_a_timer_is_armed_unasked() {
+    kills(
+        "armed-unasked",
+        "a_wait_begins_before_its_deadline_moves_or_after",
     );
 }
 

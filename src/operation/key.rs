@@ -38,7 +38,11 @@ impl OperationKey {
     /// Whether its result is open and nobody has asked it to end, as far as can be seen from here.
     pub(crate) fn is_open(self, home: &Home) -> bool {
         let cell = self.resolve(home);
-        cell.is_some_and(|(cell, generation)| header(cell).is(generation, phase::PENDING))
+        cell.is_some_and(|(cell, generation)| {
+            [phase::PENDING, phase::ARMED]
+                .iter()
+                .any(|&open| header(cell).is(generation, open))
+        })
     }
 }
 

@@ -32,7 +32,9 @@ pub(crate) use awaited::Awaiting;
 pub use key::OperationKey;
 pub(crate) use request::{Attempted, wanted};
 pub use request::{Call, Parts, Request, Returned};
-pub(crate) use result::{Admitted, admit, cancelled, code, complete, complete_or_cancel, decode};
+pub(crate) use result::{
+    Admitted, admit, cancelled, code, complete, complete_or_cancel, decode, taken,
+};
 
 /// Keeps [`Operation`] to this crate: a request's addresses are believed.
 pub(crate) mod sealed {

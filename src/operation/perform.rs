@@ -109,7 +109,7 @@ unsafe fn call(fd: &Fd, request: Request) -> Result<usize, Errno> {
         Request::Ready { .. } => Ok(0),
         Request::None
         | Request::ReadLate { .. } // made by the caller
-        | Request::Timer(_)
+        | Request::Timer
         | Request::Call(_)
         | Request::ByHand(_)
         | Request::Script { .. } => Err(Errno::INVAL),

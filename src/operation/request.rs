@@ -55,8 +55,8 @@ pub enum Request {
         /// Whether to end whatever the direction's state.
         now: bool,
     },
-    /// Expiry of the node there (see `port::wheel`).
-    Timer(*mut ()),
+    /// Nothing: the wheel knows when it ends (see `port::wheel`).
+    Timer,
     /// A call, for a thread that may block.
     Call(NonNull<dyn Call>),
     /// Nothing: somebody completes it by hand. Where its output goes.

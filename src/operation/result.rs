@@ -6,7 +6,6 @@ use crate::cell::{Ptr, header, phase};
 use crate::completion::Completion;
 use crate::error::{Error, ErrorKind};
 use crate::id::Kind;
-use crate::sync::mutant;
 
 /// The raw results that are not the kernel's: beyond any `errno`.
 pub(crate) mod code {
@@ -52,6 +51,18 @@ pub(crate) unsafe fn complete(cell: Ptr, raw: i64) -> Completion {
     unsafe { part(cell) }.set_raw(raw);
     // A request to cancel that came meanwhile was accepted, and the output is as it is.
     header(cell).fix();
+    // SAFETY: the caller's promise.
+    unsafe { Completion::from_ptr(cell) }
+}
+
+/// As [`complete`], of a timer that was armed: whoever has taken it has fixed its result by that.
+///
+/// # Safety
+///
+/// `cell` holds an operation that the caller has taken.
+pub(crate) unsafe fn taken(cell: Ptr, raw: i64) -> Completion {
+    // SAFETY: the caller's promise.
+    unsafe { part(cell) }.set_raw(raw);
     // SAFETY: the caller's promise.
     unsafe { Completion::from_ptr(cell) }
 }
@@ -105,7 +116,7 @@ pub(crate) fn admit(done: Completion) -> Admitted {
 /// As [`complete`].
 pub(crate) unsafe fn complete_or_cancel(cell: Ptr, raw: i64) -> Completion {
     let asked = header(cell).fix();
-    let asked = cancelled(asked).filter(|_| !mutant("expiry-ignores-requests"));
+    let asked = cancelled(asked);
     // SAFETY: the caller's promise.
     unsafe { part(cell) }.set_raw(asked.unwrap_or(raw));
     // SAFETY: the caller's promise.

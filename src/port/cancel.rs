@@ -1,6 +1,7 @@
 //! Asking operations to end.
 
 use super::Inner;
+use super::timers;
 use super::token::CancelToken;
 use crate::cell::{Ptr, header, phase};
 use crate::id::ObjectId;
@@ -47,8 +48,14 @@ impl Inner {
         generation: u32,
         how: u64,
     ) -> (CancelOutcome, Option<CancelToken>) {
-        if !header(cell).request_cancel(generation, how) {
-            return (CancelOutcome::TooLate, None);
+        // Whose timer is armed is never again where a request waits to be seen; so not the other way round.
+        let armed = header(cell).is(generation, phase::ARMED);
+        if armed || !header(cell).request_cancel(generation, how) {
+            let Some(done) = timers::cancel(cell, generation, how) else {
+                return (CancelOutcome::TooLate, None);
+            };
+            self.complete(done, None);
+            return (CancelOutcome::Requested, None);
         }
         // From here on the cell may be somebody else's: what is read is checked again under the lock that decides.
         let object = ObjectId::from_bits(header(cell).data());
@@ -57,7 +64,7 @@ impl Inner {
                 let parts = self.composed.token(cell, generation, place);
                 return (CancelOutcome::Requested, parts);
             }
-            (ObjectId::TIMER, _) => self.timers.cancel(cell, generation),
+            (ObjectId::TIMER, _) => None, // It is not armed yet, and will not be.
             (ObjectId::BLOCKING, _) => self.lane.cancel(cell, generation),
             (object, _) => self.backend.cancel(cell, generation, object),
         };

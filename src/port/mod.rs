@@ -306,7 +306,7 @@ impl Inner {
         }
         // SAFETY: an operation's cell, which `done` owns.
         if let Some((limit, generation)) = unsafe { part(done.ptr()) }.take_limit() {
-            self.timers.lift(&self.home, limit, generation);
+            timers::lift(&self.home, limit, generation);
         }
     }
 

@@ -1,9 +1,9 @@
 //! Timers: a wheel under a lock, and the backend told of the nearest deadline.
 //!
-//! Deadlines are rounded up to the wheel's tick of 1 ms, so a timer is never early. The wheel's nodes stand in the
-//! operations' cells. Whoever unlinks a node under the lock owns its cell: expiry, cancellation and the end of a limited
-//! operation race for that, and just one wins.
-#![allow(unsafe_code)] // nodes inside cells
+//! Deadlines are rounded up to the wheel's tick of 1 ms, so a timer is never early. The wheel knows cells by name. Whoever moves
+//! a cell from `ARMED` to `DONE` owns it: expiry, cancellation and the end of a limited operation race for that, and just one wins.
+//! Only expiry needs the lock: the others leave a name behind that is nobody's.
+#![allow(unsafe_code)] // cells that were armed, by whoever has taken them
 
 #[cfg_attr(
     not(any(feature = "hyper", proactor_loom)),
@@ -13,16 +13,15 @@ mod naps;
 
 use std::alloc::Layout;
 use std::mem::offset_of;
-use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use super::wheel::{Node, Wheel};
+use super::wheel::{Name, Wheel};
 use crate::backend::Backend;
 use crate::cell::{self, Class, Header, Home, Ptr, VTable, header, phase};
 use crate::completion::Completion;
 use crate::id::{Kind, ObjectId};
-use crate::operation::{self, Request, cancelled, code};
-use crate::queue::List;
+use crate::operation::{self, cancelled, code};
+use crate::queue::{self, List};
 use crate::sync::{Mutex, elapsed, mutant};
 
 pub(crate) struct Timers {
@@ -31,12 +30,41 @@ pub(crate) struct Timers {
 }
 
 struct State {
-    wheel: Wheel,
+    wheel: Wheel<Armed>,
     /// The tick that the backend's timer is set to.
     set: Option<u64>,
     closed: bool,
     /// What naps that were given up have left.
     spare: naps::Chain,
+}
+
+/// A timer or a limit, by name.
+#[derive(Clone, Copy)]
+struct Armed {
+    cell: Ptr,
+    generation: u32,
+}
+
+// SAFETY: a name; of what it names only the header is looked at, which is a header for ever.
+unsafe impl Send for Armed {}
+
+impl Name for Armed {
+    fn is_live(self) -> bool {
+        header(self.cell).is(self.generation, phase::ARMED)
+    }
+
+    fn prefetch(self) {
+        queue::prefetch(self.cell.as_ptr());
+    }
+}
+
+impl Armed {
+    /// The cell, for whoever gets it.
+    fn take(self) -> Option<Ptr> {
+        header(self.cell)
+            .disarm(self.generation)
+            .then_some(self.cell)
+    }
 }
 
 /// A limit's cell: not an operation, but what ends one.
@@ -46,10 +74,8 @@ struct Limit {
     end: End,
 }
 
-/// Whom a limit ends, and its place in the wheel.
-#[repr(C)]
+/// Whom a limit ends.
 struct End {
-    node: Node,
     target: Ptr,
     generation: u32,
 }
@@ -57,12 +83,6 @@ struct End {
 /// Where a limit's body stands.
 fn end_of(limit: Ptr) -> *mut End {
     cell::place(limit, offset_of!(Limit, end))
-}
-
-/// A limit's node: the body begins with it.
-fn limit_node(limit: Ptr) -> NonNull<Node> {
-    // SAFETY: a place within a cell is not null.
-    unsafe { NonNull::new_unchecked(end_of(limit).cast()) }
 }
 
 static LIMIT: VTable = VTable {
@@ -111,11 +131,9 @@ impl Timers {
         self.epoch.checked_add(Duration::from_millis(tick))
     }
 
-    fn link(&self, state: &mut State, backend: &dyn Backend, node: NonNull<Node>, at: Instant) {
+    fn insert(&self, state: &mut State, backend: &dyn Backend, name: Armed, at: Instant) {
         let tick = self.tick_after(at);
-        // SAFETY: the node stands in a cell that is pending, so its address stays; it is unlinked before the cell is freed
-        // (`fire`, `cancel`, `lift`, `drain`).
-        unsafe { state.wheel.insert(node, tick) };
+        state.wheel.insert(name, tick);
         if state.set.is_none_or(|set| tick < set) && !mutant("timer-earlier-unset") {
             state.set = Some(tick);
             backend.set_timer(self.instant(tick));
@@ -133,20 +151,20 @@ impl Timers {
         cell: Ptr,
         at: Instant,
     ) -> Option<Completion> {
+        let timer = header(cell);
+        let generation = timer.generation();
         let mut state = self.state.lock();
         let over = if state.closed {
             Some(code::CLOSED)
         } else {
-            cancelled(header(cell).phase())
+            // From here on it may be somebody else's.
+            cancelled(timer.arm()).filter(|_| !mutant("armed-unasked"))
         };
         if let Some(raw) = over {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller's promise; it is not armed.
             return Some(unsafe { operation::complete(cell, raw) });
         }
-        // SAFETY: the caller's promise.
-        if let Some(node) = unsafe { node_of(cell) } {
-            self.link(&mut state, backend, node, at);
-        }
+        self.insert(&mut state, backend, Armed { cell, generation }, at);
         None
     }
 
@@ -160,9 +178,8 @@ impl Timers {
         at: Instant,
         known: impl FnOnce(Ptr, u32),
     ) {
-        let cell = home.alloc(LIMIT.class, &LIMIT, phase::PENDING, ObjectId::TIMER.bits());
+        let cell = home.alloc(LIMIT.class, &LIMIT, phase::ARMED, ObjectId::TIMER.bits());
         let end = End {
-            node: Node::new(cell.as_ptr().cast()),
             target,
             generation: header(target).generation(),
         };
@@ -172,40 +189,9 @@ impl Timers {
         if state.closed {
             return home.free(cell);
         }
-        known(cell, header(cell).generation());
-        self.link(&mut state, backend, limit_node(cell), at);
-    }
-
-    /// Lifts a limit whose operation is over; if it has expired meanwhile, its expiry finds the operation gone.
-    pub(crate) fn lift(&self, home: &Home, limit: Ptr, generation: u32) {
-        let mut state = self.state.lock();
-        if !header(limit).is(generation, phase::PENDING) {
-            return;
-        }
-        header(limit).set_phase(phase::DONE);
-        // SAFETY: pending, so the cell is still this limit's, and its node is linked in this wheel.
-        unsafe { state.wheel.remove(limit_node(limit)) };
-        drop(state);
-        home.free(limit);
-    }
-
-    /// Takes out a timer that was asked to end, if it is armed and has not expired meanwhile.
-    pub(crate) fn cancel(&self, cell: Ptr, generation: u32) -> Option<Completion> {
-        let mut state = self.state.lock();
-        let timer = header(cell);
-        if !timer.is(generation, phase::CANCEL) && !timer.is(generation, phase::TIMEOUT) {
-            return None;
-        }
-        let raw = cancelled(timer.phase())?;
-        timer.used();
-        // SAFETY: its result is open, so the cell is still this timer's.
-        let node = unsafe { node_of(cell) }?;
-        // SAFETY: as above; a node that is not linked is not armed yet, and `arm` will see the request.
-        if !unsafe { state.wheel.remove(node) } {
-            return None;
-        }
-        // SAFETY: unlinked by us, so ours; its result is open.
-        Some(unsafe { operation::complete(cell, raw) })
+        let generation = header(cell).generation();
+        known(cell, generation);
+        self.insert(&mut state, backend, Armed { cell, generation }, at);
     }
 
     /// Expires what is due. Timers go to `due`, finished; limits are returned.
@@ -214,26 +200,25 @@ impl Timers {
         let limits = List::new();
         let mut later = naps::Chain::EMPTY;
         let mut state = self.state.lock();
-        state.wheel.advance(now, |node| {
-            let cell = owner(node);
+        state.wheel.advance(now, |name| {
+            let Some(cell) = name.take() else { return };
             if std::ptr::eq(header(cell).vtable(), &LIMIT) {
-                header(cell).set_phase(phase::DONE);
-                // SAFETY: unlinked by us, so ours; taken out again by `Expired` without being run or dropped.
+                // SAFETY: taken by us, so ours; taken out again by `Expired` without being run or dropped.
                 limits.push_back(unsafe { Completion::from_ptr(cell) });
             } else if naps::is_nap(cell) {
                 let over = |at| self.tick_after(at) <= now;
-                // SAFETY: unlinked by us, under the lock.
-                let over = unsafe { naps::unlinked(cell, over, &mut later) };
+                // SAFETY: taken by us, under the lock.
+                let over = unsafe { naps::called(cell, over, &mut later) };
                 over.into_iter().for_each(|nap| due.push_back(nap));
             } else {
-                // SAFETY: unlinked by us, so ours; its result is open.
-                let done = unsafe { operation::complete_or_cancel(cell, 0) };
+                // SAFETY: taken by us, so ours.
+                let done = unsafe { operation::taken(cell, 0) };
                 if let Some(done) = operation::admit(done).done() {
                     due.push_back(done);
                 }
             }
         });
-        self.link_again(&mut state, later);
+        self.name_again(&mut state, later);
         let next = state.wheel.next_tick();
         // Also if it is the same: the backend's expiry came too early, and is spent.
         if next.is_some() || state.set.is_some() {
@@ -245,7 +230,7 @@ impl Timers {
 
     /// When a thread must look here again: what the backend was told, which may come before the timer itself.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         state.wheel.next_tick()?;
         state.set.and_then(|tick| self.instant(tick))
     }
@@ -255,20 +240,34 @@ impl Timers {
         let mut state = self.state.lock();
         state.closed = true;
         let mut later = naps::Chain::EMPTY; // and stays so
-        state.wheel.drain(|node| {
-            let cell = owner(node);
+        state.wheel.drain(|name| {
+            let Some(cell) = name.take() else { return };
             if std::ptr::eq(header(cell).vtable(), &LIMIT) {
-                header(cell).set_phase(phase::DONE);
                 home.free(cell);
             } else if naps::is_nap(cell) {
-                // SAFETY: unlinked by us, under the lock.
-                let over = unsafe { naps::unlinked(cell, |_| true, &mut later) };
+                // SAFETY: taken by us, under the lock.
+                let over = unsafe { naps::called(cell, |_| true, &mut later) };
                 over.into_iter().for_each(|nap| out.push_back(nap));
             } else {
-                // SAFETY: unlinked by us, so ours; its result is open.
-                out.push_back(unsafe { operation::complete(cell, code::CANCELLED) });
+                // SAFETY: taken by us, so ours.
+                out.push_back(unsafe { operation::taken(cell, code::CANCELLED) });
             }
         });
+    }
+}
+
+/// Takes a timer that is armed and is asked to end, which is over then.
+pub(crate) fn cancel(cell: Ptr, generation: u32, how: u64) -> Option<Completion> {
+    let raw = cancelled(how)?;
+    let cell = Armed { cell, generation }.take()?;
+    // SAFETY: taken by us, so ours.
+    Some(unsafe { operation::taken(cell, raw) })
+}
+
+/// Lifts a limit whose operation is over; if it has expired meanwhile, its expiry finds the operation gone.
+pub(crate) fn lift(home: &Home, cell: Ptr, generation: u32) {
+    if let Some(limit) = (Armed { cell, generation }).take() {
+        home.free(limit);
     }
 }
 
@@ -277,37 +276,12 @@ impl Expired {
     pub(crate) fn each(self, home: &Home, mut end: impl FnMut(Ptr, u32)) {
         while let Some(limit) = self.limits.pop_front() {
             let cell = limit.into_ptr();
-            // SAFETY: a limit's cell, ours since it was unlinked; plain data, read before the cell is freed.
+            // SAFETY: a limit's cell, ours since it was taken; plain data, read before the cell is freed.
             let End {
                 target, generation, ..
             } = unsafe { end_of(cell).read() };
             home.free(cell);
             end(target, generation);
         }
-    }
-}
-
-fn owner(node: NonNull<Node>) -> Ptr {
-    // SAFETY: the wheel hands over nodes that live, unlinked, in cells that whoever holds the wheel's lock owns.
-    let owner = unsafe { node.as_ref() }.owner();
-    // SAFETY: every node's owner is its cell.
-    unsafe { NonNull::new_unchecked(owner.cast::<Header>()) }
-}
-
-/// The wheel's node in a timer operation's cell.
-///
-/// # Safety
-///
-/// The cell holds a timer operation, and its body stays.
-unsafe fn node_of(cell: Ptr) -> Option<NonNull<Node>> {
-    // SAFETY: the caller's promise; the table is the cell's own.
-    match unsafe { (header(cell).vtable().request)(cell) } {
-        Request::Timer(node) => {
-            let node = NonNull::new(node.cast::<Node>())?;
-            // SAFETY: the node stands in the cell, and is written only while it is not linked or under the wheel's lock.
-            unsafe { Node::set_owner(node, cell.as_ptr().cast()) };
-            Some(node)
-        }
-        _ => None,
     }
 }

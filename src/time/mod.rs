@@ -1,5 +1,4 @@
 //! Timers: one wait ([`CompletionPort::sleep`]), a rhythm ([`Interval`]), and a deadline that can be moved ([`Timer`]).
-#![allow(unsafe_code)] // a node of the wheel inside the operation
 
 #[cfg(any(feature = "hyper", proactor_loom))] // adapters use it, and models
 mod nap;
@@ -16,7 +15,6 @@ use crate::operation::{Operation, Request, sealed};
 use crate::port::CompletionPort;
 use crate::port::deadline::When;
 use crate::port::timers::from_now;
-use crate::port::wheel::Node;
 
 #[cfg(all(feature = "hyper", not(proactor_loom)))]
 pub(crate) use nap::Nap;
@@ -24,7 +22,7 @@ pub use timer::Timer;
 
 /// The operation of [`CompletionPort::sleep`]: ends when its time has come, or as cancelled.
 pub struct Sleep {
-    node: Node,
+    _private: (),
 }
 
 impl fmt::Debug for Sleep {
@@ -33,9 +31,6 @@ impl fmt::Debug for Sleep {
     }
 }
 
-// SAFETY: the node's links are followed only under the wheel's lock.
-unsafe impl Send for Sleep {}
-
 impl sealed::Sealed for Sleep {}
 
 impl Operation for Sleep {
@@ -43,7 +38,7 @@ impl Operation for Sleep {
     const KIND: Kind = Kind::Timer;
 
     fn request(&mut self) -> Request {
-        Request::Timer((&raw mut self.node).cast())
+        Request::Timer
     }
 
     fn finish(self, result: Result<usize, Error>) -> Self::Output {
@@ -52,8 +47,7 @@ impl Operation for Sleep {
 }
 
 fn sleep_when(port: &CompletionPort, when: When) -> Initiation<Sleep> {
-    let node = Node::new(std::ptr::null_mut());
-    Initiation::timer(port.clone(), when, Sleep { node })
+    Initiation::timer(port.clone(), when, Sleep { _private: () })
 }
 
 impl CompletionPort {

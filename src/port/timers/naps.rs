@@ -1,10 +1,11 @@
 //! Naps: waits that have a waker in place of a handler, for those who mostly give them up, and soon begin another.
 //!
 //! A nap has a cell of its own, which is no operation: one that expires is a call that wakes. One that is given up leaves its cell, its
-//! node in the wheel as it was, to the next nap; at its tick the node is asked how things are now.
+//! name in the wheel as it was, to the next nap; at the name's tick the nap is asked how things are now.
 //! Protocol: `docs/dispatch-protocols.md`, "Timers".
 
 use std::mem;
+use std::ptr::NonNull;
 use std::task::Waker;
 
 use super::*;
@@ -17,26 +18,20 @@ use crate::sync::atomic::Ordering;
 #[repr(C)]
 struct Nap {
     header: Header,
-    node: Node,
     wait: Wait,
 }
 
 /// What a nap waits for. The lock's, but for that of a nap that has expired.
 struct Wait {
     at: Instant,
-    /// What its node stands at in the wheel, which is not later; none if it is in no wheel.
-    linked: Option<Instant>,
+    /// What its name stands at in the wheel, which is not later; none if it does not stand there. Else it is `ARMED`.
+    named: Option<Instant>,
     /// None if it was given up.
     waker: Option<Waker>,
 }
 
 fn wait_of(nap: Ptr) -> *mut Wait {
     cell::place(nap, offset_of!(Nap, wait))
-}
-
-fn node_of(nap: Ptr) -> NonNull<Node> {
-    // SAFETY: a place within a cell is not null.
-    unsafe { NonNull::new_unchecked(cell::place(nap, offset_of!(Nap, node))) }
 }
 
 /// That of a call, which an expired nap is: however it ends, it wakes.
@@ -86,25 +81,26 @@ impl Chain {
     }
 }
 
-/// Whether what a node leads back to is a nap: of all that have one, it alone has a call's table.
+/// Whether what the wheel named is a nap: of all that it names, it alone has a call's table.
 pub(super) fn is_nap(cell: Ptr) -> bool {
     header(cell).vtable().kind == Kind::Post
 }
 
-/// A nap's node has left the wheel: the nap as a call, if somebody waits for it and it is `over`; in `later`, if it is not. One that
+/// A nap's name has left the wheel: the nap as a call, if somebody waits for it and it is `over`; in `later`, if it is not. One that
 /// was given up stays where it is.
 ///
 /// # Safety
 ///
-/// `nap` is a nap whose node was unlinked just now, and the caller has the wheel's lock.
-pub(super) unsafe fn unlinked(
+/// `nap` is a nap that the caller has taken, and the caller has the wheel's lock.
+pub(super) unsafe fn called(
     nap: Ptr,
     over: impl FnOnce(Instant) -> bool,
     later: &mut Chain,
 ) -> Option<Completion> {
     // SAFETY: the caller's promise: the wait is the lock's.
     let wait = unsafe { &mut *wait_of(nap) };
-    wait.linked = None;
+    wait.named = None;
+    header(nap).set_phase(phase::PENDING);
     wait.waker.as_ref()?;
     if !over(wait.at) && !mutant("nap-believes-its-node") {
         later.push(nap);
@@ -115,31 +111,43 @@ pub(super) unsafe fn unlinked(
     Some(unsafe { Completion::from_ptr(nap) })
 }
 
+/// The name of a nap, for the wheel.
+fn armed(nap: Ptr) -> Armed {
+    header(nap).set_phase(phase::ARMED);
+    Armed {
+        cell: nap,
+        generation: header(nap).generation(),
+    }
+}
+
 impl State {
     /// What a nap waits for whose time has not come.
     fn wait(&mut self, nap: Ptr, generation: u32) -> Option<&mut Wait> {
-        if !header(nap).is(generation, phase::PENDING) {
+        if !header(nap).is(generation, phase::ARMED) {
             return None;
         }
         header(nap).used();
-        // SAFETY: pending, so the cell is still this nap's, and its wait is the lock's: whoever ends it says so under the lock.
+        // SAFETY: armed, so the cell is still this nap's, and its wait is the lock's: whoever ends it says so under the lock.
         Some(unsafe { &mut *wait_of(nap) })
     }
 
-    /// A nap that nobody waits for.
+    /// A nap that nobody waits for, and whose name, if it stands in the wheel, does not stand there later than at `at`.
     fn spare(&mut self, home: &Home, at: Instant) -> Ptr {
         if let Some(nap) = self.spare.pop() {
-            return nap;
+            // SAFETY: nobody waits for it, so its wait is the lock's; there is nothing in it to drop.
+            let named = unsafe { &*wait_of(nap) }.named;
+            if named.is_none_or(|named| named <= at) || mutant("nap-earlier-unlinked") {
+                return nap;
+            }
+            home.free_as(CLASS, nap); // Its name is dead with that.
         }
         let nap = home.alloc(CLASS, &NAP, phase::PENDING, 0);
         let wait = Wait {
             at,
-            linked: None,
+            named: None,
             waker: None,
         };
         // SAFETY: the class has room for a `Nap`, and nobody else has the cell.
-        unsafe { node_of(nap).write(Node::new(nap.as_ptr().cast())) };
-        // SAFETY: as above.
         unsafe { wait_of(nap).write(wait) };
         nap
     }
@@ -167,11 +175,9 @@ impl Timers {
         let wait = unsafe { &mut *wait_of(nap) };
         wait.at = at;
         wait.waker = Some(waker);
-        if wait.linked.is_none_or(|linked| at < linked) && !mutant("nap-earlier-unlinked") {
-            wait.linked = Some(at);
-            // SAFETY: linked in this wheel, or in none.
-            unsafe { state.wheel.remove(node_of(nap)) };
-            self.link(&mut state, backend, node_of(nap), at);
+        if wait.named.is_none() {
+            wait.named = Some(at);
+            self.insert(&mut state, backend, armed(nap), at);
         }
         Some(OperationKey::of(nap, home))
     }
@@ -205,15 +211,14 @@ impl Timers {
         waker
     }
 
-    /// Links again what had left the wheel before its time.
-    pub(super) fn link_again(&self, state: &mut State, mut later: Chain) {
+    /// Names again what had left the wheel before its time.
+    pub(super) fn name_again(&self, state: &mut State, mut later: Chain) {
         while let Some(nap) = later.pop().filter(|_| !mutant("nap-not-linked-again")) {
             // SAFETY: somebody waits for it, so its wait is the lock's.
             let wait = unsafe { &mut *wait_of(nap) };
-            wait.linked = Some(wait.at);
+            wait.named = Some(wait.at);
             let tick = self.tick_after(wait.at);
-            // SAFETY: as in `link`; it was unlinked before.
-            unsafe { state.wheel.insert(node_of(nap), tick) };
+            state.wheel.insert(armed(nap), tick);
         }
     }
 }
