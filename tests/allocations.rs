@@ -106,10 +106,10 @@ fn post_from_outside(shared: &Arc<Shared>, rounds: usize, hold: bool) {
 }
 
 /// As many calls that capture much: cells come in sizes.
-fn large_calls(shared: &Arc<Shared>, rounds: usize, hold: bool) {
+fn large_calls<const N: usize>(shared: &Arc<Shared>, rounds: usize, hold: bool) {
     shared.open.store(!hold, Ordering::SeqCst);
     for _ in 0..rounds {
-        let (each, large) = (Arc::clone(shared), [1_u8; 160]);
+        let (each, large) = (Arc::clone(shared), [1_u8; N]);
         shared.port.post(move || {
             until("all are posted", || each.open.load(Ordering::SeqCst));
             std::hint::black_box(large);
@@ -470,9 +470,10 @@ fn echo_allocates_nothing(proactor: &Proactor, name: &str, serve: impl Fn(TcpStr
 fn nothing_is_allocated(setup: Setup) {
     let proactor = setup.build();
     proactor.start().expect("threads");
-    let scenarios: [(&str, Scenario); 10] = [
+    let scenarios: [(&str, Scenario); 11] = [
         ("calls posted from outside", post_from_outside),
-        ("calls that capture much", large_calls),
+        ("calls that capture much", large_calls::<120>),
+        ("calls that capture more", large_calls::<160>),
         ("calls posted from inside", post_from_inside),
         ("calls handed over otherwise", other_calls),
         ("timers", timers),

@@ -15,9 +15,9 @@
 //!   well, the lower level before the higher.
 //! - **The dead.** What an entry names may end without the wheel's knowing: the entry is dead, and is told from a live one only by
 //!   asking its name, which is memory elsewhere. So nobody asks one by one. `next_tick` drops the dead that come first, so
-//!   that nobody is woken for them. When four times as many blocks are in use as the last round of *sweeps* has left, there is another: with each
-//!   block that comes into use four are swept, so that nobody waits long. The dead in them go, and two neighbours that fit in one
-//!   block become one.
+//!   that nobody is woken for them. When three times as many blocks are in use as the last round of *sweeps* has left, there is another: with
+//!   each block that comes into use sixteen are swept, so that nobody waits long. The dead in them go, and two neighbours that fit
+//!   in one block become one. So there are at most some four times the blocks that the living fill.
 //!
 //! Why levels go by distance, not by the highest bit in which tick and `now` differ (the other usual rule): that rule
 //! has no first level beyond the next multiple of 64, so a third of all 20 ms timers would cost a wake-up too many.
@@ -36,9 +36,9 @@ const SLOTS: usize = (LEVELS as usize) << BITS;
 /// The entries of a block.
 const ROOM: usize = 20;
 /// How many blocks are swept for one that comes into use.
-const SWEPT: usize = 4;
-/// By how much blocks grow in number before they are swept.
-const GROWTH: usize = 4;
+const SWEPT: usize = 16;
+/// By how much blocks grow in number before they are swept. Well below `SWEPT`: the dead of a round itself are left by it.
+const GROWTH: usize = 3;
 /// So few are never swept.
 const FEW: usize = 16;
 /// How many of the dead one look at the time drops: a pause that nobody notices.
@@ -240,16 +240,15 @@ impl<N: Name> Wheel<N> {
 
     /// Drops the dead of the blocks whose turn it is.
     fn sweep(&mut self) {
+        self.many = 0; // Until the round is over.
         for _ in 0..SWEPT {
+            self.fetch(self.cursor + 1);
             self.sweep_block(self.cursor);
             self.cursor += 1;
             if self.cursor >= self.blocks.len() {
                 self.cursor = 0;
                 self.many = FEW.max(self.used * GROWTH);
             }
-        }
-        for next in 0..SWEPT {
-            self.fetch(self.cursor + next);
         }
     }
 

@@ -240,7 +240,7 @@ fn the_dead_are_never_many_more_than_the_living() {
         model.wheel.insert(name, far(arming));
     }
     let blocks = model.wheel.blocks.len();
-    assert!(blocks <= 5 * full + 50, "{blocks} blocks, not {full}");
+    assert!(blocks <= 4 * full + 50, "{blocks} blocks, not {full}");
     fleeting.set(0);
     model.run_out();
     assert_eq!(model.wheel.earliest(), None);
