@@ -109,33 +109,6 @@ impl Header {
             .is_ok()
     }
 
-    /// From PENDING to ARMED, if nobody has asked it to end. The phase until now. Release: it is anybody's then.
-    pub(crate) fn arm(&self) -> u64 {
-        let tenant = self.state.load(Ordering::Relaxed) & !PHASE;
-        match self.state.compare_exchange(
-            tenant | phase::PENDING,
-            tenant | phase::ARMED,
-            Ordering::Release,
-            Ordering::Relaxed,
-        ) {
-            Ok(_) => phase::PENDING,
-            Err(state) => state & PHASE,
-        }
-    }
-
-    /// From ARMED to DONE, if the tenant is still that of `generation`: it is the caller's then. Acquire, the other half of `arm`.
-    pub(crate) fn disarm(&self, generation: u32) -> bool {
-        let tenant = u64::from(generation) << 32;
-        self.state
-            .compare_exchange(
-                tenant | phase::ARMED,
-                tenant | phase::DONE,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            )
-            .is_ok()
-    }
-
     /// The body is used by somebody who holds only a key.
     #[inline(always)]
     pub(crate) fn used(&self) {
@@ -368,6 +341,7 @@ impl std::fmt::Debug for Home {
     }
 }
 
+mod armed;
 mod cache;
 mod depot;
 mod table;

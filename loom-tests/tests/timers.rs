@@ -40,6 +40,11 @@ fn a_timer_is_cancelled_or_expires() {
     );
 }
 
+#[test]
+fn mutant_a_request_that_is_too_late_counts() {
+    kills("request-believes-itself", "a_timer_is_cancelled_or_expires");
+}
+
 /// A limit passes while its operation gets its data.
 fn expiry_against_end(seen: &Seen) {
     let port = port(Strategy::LeaderFollowers, 1, 2, 1);

@@ -7,6 +7,7 @@ use crate::cell::{Ptr, header, phase};
 use crate::id::ObjectId;
 use crate::operation::OperationKey;
 use crate::queue::List;
+use crate::sync::mutant;
 
 /// What became of a request to cancel.
 ///
@@ -52,7 +53,11 @@ impl Inner {
         let armed = header(cell).is(generation, phase::ARMED);
         if armed || !header(cell).request_cancel(generation, how) {
             let Some(done) = timers::cancel(cell, generation, how) else {
-                return (CancelOutcome::TooLate, None);
+                let outcome = match mutant("request-believes-itself") {
+                    true => CancelOutcome::Requested,
+                    false => CancelOutcome::TooLate,
+                };
+                return (outcome, None);
             };
             self.complete(done, None);
             return (CancelOutcome::Requested, None);
