@@ -1,6 +1,7 @@
 //! Sleep and wake: a post meets a worker that is about to park or to sit, and no wake-up is lost.
 #![cfg(proactor_loom)]
 
+use loom::thread;
 use loom_tests::{Once, Seen, Wait, join, kills, model, port, workers};
 use proactor::Strategy;
 use proactor::model::ModelPort;
@@ -46,6 +47,62 @@ fn mutant_no_fence_before_looking_for_sleepers() {
     kills(
         "sleep-waker-fence",
         "a_post_reaches_a_worker_that_is_about_to_sit",
+    );
+}
+
+/// The only worker looks, as it polls, and then works; the post comes from outside. Nobody rings for a look, and if it sleeps after that
+/// it is told.
+fn post_against_look(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 0);
+    port.enter();
+    let worker = thread::spawn({
+        let port = port.clone();
+        move || {
+            let polled = port.poll();
+            assert_eq!(port.rings(), 0, "rung for a look");
+            (polled, port.work())
+        }
+    });
+    port.port.post({
+        let port = port.clone();
+        move || port.cross_off()
+    });
+    let (polled, worked) = worker.join().expect("the worker returns");
+    assert_eq!(polled + worked, 1);
+    seen.saw(match (polled, port.rings()) {
+        (1, _) => "run as it polled",
+        (_, 0) => "posted while it was awake",
+        _ => "posted while it sat",
+    });
+    assert!(port.is_quiet(), "somebody is still counted");
+}
+
+#[test]
+fn nobody_rings_for_a_look_and_who_sleeps_after_it_is_told() {
+    model(
+        "nobody_rings_for_a_look_and_who_sleeps_after_it_is_told",
+        &[
+            "run as it polled",
+            "posted while it was awake",
+            "posted while it sat",
+        ],
+        post_against_look,
+    );
+}
+
+#[test]
+fn mutant_the_bell_is_rung_for_a_look() {
+    kills(
+        "rung-for-a-look",
+        "nobody_rings_for_a_look_and_who_sleeps_after_it_is_told",
+    );
+}
+
+#[test]
+fn mutant_who_has_looked_still_counts_as_looking() {
+    kills(
+        "look-kept",
+        "nobody_rings_for_a_look_and_who_sleeps_after_it_is_told",
     );
 }
 

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use super::dispatcher::{Dispatcher, Origin, Placed, Worker};
+use super::sleep::Stay;
 use super::{CompletionPort, Inner};
 use crate::backend::Events;
 use crate::completion::Completion;
@@ -94,7 +95,7 @@ impl Drop for Seat<'_> {
 /// Leaves a seat, and passes on what others rely on: a stop, an empty seat. True if it has answered the bell: then this thread
 /// searches, until `found`.
 fn stand(inner: &Inner, notified: bool) -> bool {
-    let stood = inner.sleep.stand(None, notified);
+    let stood = inner.sleep.stand(None, Stay::Asleep, notified);
     let for_another = notified && inner.pool.somebody_is_alone();
     if inner.is_stopped() || for_another || stood.for_sitter {
         inner.sleep.pass_on(&*inner.backend);
@@ -193,7 +194,10 @@ impl CompletionPort {
     /// [`Proactor`](crate::Proactor)'s workers take its seats themselves.
     pub fn seat(&self) -> Option<Seat<'_>> {
         // Made only if it was taken: dropping one gives it back.
-        self.0.sleep.sit(None).then(|| Seat { inner: &self.0 })
+        self.0
+            .sleep
+            .sit(None, Stay::Asleep)
+            .then(|| Seat { inner: &self.0 })
     }
 
     /// The oldest completion that is posted or finished, without waiting and without a seat. For ports that are used

@@ -32,6 +32,8 @@ const RUNG: u64 = 1 << 26;
 const WATCHED: u64 = 1 << 27;
 /// A foreign event loop waits on the port's descriptor: as if somebody sat for ever.
 const FOREIGN: u64 = 1 << 28;
+/// How many of those who sit only look, and are awake.
+const LOOKING: u64 = 1 << 29;
 /// Where the word says who has each seat: a worker's index and 1, and whether it is called.
 const SITTERS: [u32; 2] = [32, 44];
 const WHO: u64 = 0x7ff;
@@ -79,9 +81,18 @@ fn without(word: u64, name: u64) -> u64 {
     (word & !seat_of(word, name).map_or(0, risen)) - SEATED
 }
 
-/// Whether ringing the bell reaches anybody.
-const fn hears(word: u64) -> bool {
-    seated(word) > 0 || word & FOREIGN != 0
+/// Whether there is anybody to ring the bell for. Who looks is awake, and looks for work before it sleeps.
+fn hears(word: u64) -> bool {
+    let looking = if mutant("rung-for-a-look") {
+        0
+    } else {
+        looking(word)
+    };
+    seated(word) > looking || word & FOREIGN != 0
+}
+
+const fn looking(word: u64) -> u64 {
+    (word / LOOKING) & 7
 }
 
 const fn parked(word: u64) -> u64 {
@@ -135,6 +146,25 @@ pub(crate) struct Stood {
     pub(crate) for_sitter: bool,
 }
 
+/// What a seat is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stay {
+    /// To wait, asleep.
+    Asleep,
+    /// For one look, without waiting.
+    Look,
+}
+
+impl Stay {
+    /// Beside the seat itself.
+    const fn mark(self) -> u64 {
+        match self {
+            Self::Asleep => 0,
+            Self::Look => LOOKING,
+        }
+    }
+}
+
 /// How parking ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unparked {
@@ -184,12 +214,12 @@ impl Sleep {
     }
 
     /// Takes a seat for worker `who`, or for who is none, if one is free. Announced before the caller's last look for work.
-    pub(crate) fn sit(&self, who: Option<usize>) -> bool {
+    pub(crate) fn sit(&self, who: Option<usize>, stay: Stay) -> bool {
         let mut word = guess(&self.word);
         while self.is_free(word) || mutant("sit-unasked") {
             match self.word.compare_exchange_weak(
                 word,
-                with(word, name(who)),
+                with(word, name(who)) + stay.mark(),
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
@@ -210,8 +240,10 @@ impl Sleep {
         }
     }
 
-    /// Leaves the seat that was taken for `who`.
-    pub(crate) fn stand(&self, who: Option<usize>, notified: bool) -> Stood {
+    /// Leaves the seat that was taken for `who` and `stay`.
+    pub(crate) fn stand(&self, who: Option<usize>, stay: Stay, notified: bool) -> Stood {
+        let kept = mutant("look-kept");
+        let mark = if kept { 0 } else { stay.mark() };
         let mut word = guess(&self.word);
         let stood = loop {
             let searching = notified && word & RUNG != 0;
@@ -220,7 +252,7 @@ impl Sleep {
             } else {
                 0
             };
-            let next = without(word, name(who)).wrapping_add(answer);
+            let next = (without(word, name(who)) - mark).wrapping_add(answer);
             match self
                 .word
                 .compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::dispatcher::{Origin, Placed, Worker};
 use super::pool::Place;
-use super::sleep::Unparked;
+use super::sleep::{Stay, Unparked};
 use super::timers::from_now;
 use super::{Inner, Route, halt};
 use crate::backend::Events;
@@ -227,7 +227,7 @@ impl Shift<'_> {
             return Idle::LookAgain;
         }
         let index = self.local.index;
-        if !self.inner.sleep.sit(Some(index)) {
+        if !self.inner.sleep.sit(Some(index), Stay::Asleep) {
             let unparked = self
                 .inner
                 .sleep
@@ -237,7 +237,7 @@ impl Shift<'_> {
             return Idle::LookAgain;
         }
         if self.is_restless() {
-            self.rise(false);
+            self.rise(Stay::Asleep, false);
         } else {
             self.sit_through(bounds);
         }
@@ -250,7 +250,7 @@ impl Shift<'_> {
         if !self.serves_handler || !self.inner.is_stopped() {
             return false;
         }
-        if !self.reap(Some(Instant::now())) {
+        if !self.reap(Instant::now()) {
             let over = || bounds.until.is_some_and(|go_on| !go_on());
             let tick = Instant::now() + TICK;
             self.inner.pool.await_change_until(tick, over);
@@ -266,10 +266,10 @@ impl Shift<'_> {
             if self.alone && !go_on() {
                 self.alone = false;
                 self.inner.pool.end_alone();
-                return self.rise(false);
+                return self.rise(Stay::Asleep, false);
             }
         }
-        self.wait(self.nap(bounds));
+        self.wait(Stay::Asleep, self.nap(bounds));
     }
 
     /// Waits where events come in, or for those who do, and leaves all work to others: within a strand no other handler may run. What it
@@ -290,9 +290,9 @@ impl Shift<'_> {
         if self.looks_in(bounds) {
             return;
         }
-        if self.inner.sleep.sit(Some(self.local.index)) {
+        if self.inner.sleep.sit(Some(self.local.index), Stay::Asleep) {
             if self.is_halted() {
-                self.rise(false);
+                self.rise(Stay::Asleep, false);
             } else {
                 self.sit_through(bounds);
             }
@@ -325,12 +325,13 @@ impl Shift<'_> {
     }
 
     /// Takes a seat if one is free, and looks without sleeping on. True if anything came.
-    fn reap(&mut self, deadline: Option<Instant>) -> bool {
-        self.inner.sleep.sit(Some(self.local.index)) && self.wait(deadline)
+    fn reap(&mut self, now: Instant) -> bool {
+        let sits = self.inner.sleep.sit(Some(self.local.index), Stay::Look);
+        sits && self.wait(Stay::Look, Some(now))
     }
 
     /// Waits on the seat that this worker has, leaves it, and only then hands the batch on.
-    fn wait(&mut self, deadline: Option<Instant>) -> bool {
+    fn wait(&mut self, stay: Stay, deadline: Option<Instant>) -> bool {
         let inner = self.inner;
         let due = List::new();
         let woken = inner.backend.wait(&mut self.events, &due, deadline);
@@ -339,11 +340,11 @@ impl Shift<'_> {
         }
         let Ok(woken) = woken else {
             // Cannot happen to a descriptor that is ours; if it does, sleeping is over.
-            self.rise(false);
+            self.rise(stay, false);
             inner.raise(halt::STOPPED);
             return false;
         };
-        self.rise(woken.notified);
+        self.rise(stay, woken.notified);
         self.to_look = inner.pool.knobs.poll_every.get();
         if woken.timer {
             inner.fire_timers(&due);
@@ -353,10 +354,13 @@ impl Shift<'_> {
         any || woken.timer
     }
 
-    fn rise(&mut self, notified: bool) {
+    fn rise(&mut self, stay: Stay, notified: bool) {
         self.stood = true;
         self.fresh = true;
-        let stood = self.inner.sleep.stand(Some(self.local.index), notified);
+        let stood = self
+            .inner
+            .sleep
+            .stand(Some(self.local.index), stay, notified);
         if stood.searching && std::mem::replace(&mut self.searching, true) {
             // It was searching already, and counts once.
             self.inner.sleep.gave_up();

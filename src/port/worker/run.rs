@@ -61,7 +61,7 @@ impl Shift<'_> {
             let found = self.run_some(most.min(bounds.limit - self.ran.handlers));
             if !found {
                 if !bounds.wait {
-                    if !self.reap(Some(Instant::now())) {
+                    if !self.reap(Instant::now()) {
                         return;
                     }
                 } else if let Idle::Over = self.idle(bounds) {
@@ -145,7 +145,7 @@ impl Shift<'_> {
         let just_now = |looked| now.duration_since(looked) < LOOK_EVERY;
         if !self.looked.is_some_and(just_now) {
             self.looked = Some(now);
-            self.reap(Some(now));
+            self.reap(now);
         }
     }
 
