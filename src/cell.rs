@@ -348,7 +348,7 @@ mod table;
 
 use depot::{Chain, Depot, Slab, Slabs};
 use table::FREE;
-pub(crate) use table::{Run, VTable};
+pub(crate) use table::{Run, SurplusOf, VTable};
 
 #[cfg(all(test, not(proactor_loom)))]
 mod tests {

@@ -27,7 +27,8 @@ pub enum ErrorKind {
     UnexpectedEof,
     /// The stream takes no more bytes.
     WriteZero,
-    /// The call that was handed over panicked; the error's text has the panic's.
+    /// The call that was handed over panicked, and the error's text has the panic's; or a buffer did, as it was asked where and how long
+    /// it is.
     Panicked,
     /// There was no address to try.
     NoAddress,

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use common::{Setup, everywhere, pair, until};
 use proactor::net::TcpStream;
-use proactor::{Buf, BufMut, CompletionPort, JoinHandle, PanicPolicy, Proactor};
+use proactor::{Buf, BufMut, CompletionPort, ErrorKind, JoinHandle, PanicPolicy, Proactor};
 
 /// Says so when it is dropped.
 #[derive(Clone, Default)]
@@ -119,6 +119,86 @@ fn a_buffer_that_panics_as_its_operation_begins_takes_nothing_with_it() {
         assert_eq!(proactor.port().outstanding(), 0);
         peer.write_all(b"here").expect("room in the kernel");
         assert_eq!(stream.read_exact([0; 4]).wait().1, *b"here");
+    });
+}
+
+/// A delimiter that says so many times where it is, and how long.
+struct Shy(AtomicUsize);
+
+impl Shy {
+    fn ask(&self) {
+        let left = self.0.load(Ordering::SeqCst).checked_sub(1);
+        self.0.store(left.expect("on purpose"), Ordering::SeqCst);
+    }
+}
+
+// SAFETY: what it says, if it does, is a static text.
+unsafe impl Buf for Shy {
+    fn ptr(&self) -> *const u8 {
+        self.ask();
+        b";".as_ptr()
+    }
+    fn len(&self) -> usize {
+        self.ask();
+        1
+    }
+}
+
+#[test]
+fn a_buffer_that_panics_in_an_attempt_is_a_failure_and_the_stream_goes_on() {
+    everywhere(|setup| {
+        let (proactor, reports) = isolated(setup);
+        let (stream, mut peer) = pair(&proactor);
+        let drops = Drops::default();
+        // Asked as it begins, at an attempt that finds nothing, and when there is something.
+        for calm in 1..4 {
+            let asked = AtomicUsize::new(0);
+            let buf = Asked {
+                bytes: [0; 4],
+                ask: move || {
+                    let before = asked.fetch_add(1, Ordering::SeqCst);
+                    assert!(before < calm, "on purpose");
+                },
+                _watched: drops.watch(),
+            };
+            let (ended, end) = mpsc::channel();
+            stream.read(buf).then(move |(result, _buf)| {
+                let _ = ended.send(result.map_err(|error| error.kind()));
+            });
+            peer.write_all(b"!").expect("room in the kernel");
+            proactor.run();
+            let result = end.recv().expect("its handler runs");
+            assert!(
+                matches!(result, Err(ErrorKind::Panicked) | Ok(1)),
+                "{result:?}"
+            );
+            assert_eq!(drops.count(), calm);
+            if result.is_err() {
+                assert_eq!(stream.read([0; 1]).wait().1, *b"!");
+            }
+        }
+        let mut kinds = Vec::new();
+        for calm in 1..32 {
+            peer.write_all(b"!;").expect("room in the kernel");
+            let read = || {
+                stream
+                    .read_until(Shy(AtomicUsize::new(calm)), [0; 8])
+                    .wait()
+            };
+            match catch_unwind(AssertUnwindSafe(read)) {
+                Ok((Ok(found), _buf)) => assert_eq!(found, 2),
+                Ok((Err(error), _buf)) => kinds.push(error.kind()),
+                Err(_at_its_beginning) => drop(stream.read_exact([0; 2]).wait()),
+            }
+        }
+        assert!(!kinds.is_empty(), "it never panicked in an attempt");
+        assert!(
+            kinds.iter().all(|&kind| kind == ErrorKind::Panicked),
+            "{kinds:?}"
+        );
+        peer.write_all(b"here").expect("room in the kernel");
+        assert_eq!(stream.read_exact([0; 4]).wait().1, *b"here");
+        assert_eq!((reports.count(), proactor.port().outstanding()), (0, 0));
     });
 }
 

@@ -18,7 +18,7 @@ use super::direct::{LetGo, is_due, way};
 use super::registry::{EntryRef, Fd, Held, Interest, Registry, Way};
 use super::shelf::Shelf;
 use super::{Backend, Demux, Events, Outcome, Polled, Ready, Sink, TakenOut, Woken};
-use crate::cell::{Ptr, header, phase};
+use crate::cell::{Ptr, SurplusOf, header, phase};
 use crate::completion::Completion;
 use crate::id::ObjectId;
 use crate::operation::perform::WOULD_BLOCK;
@@ -124,13 +124,15 @@ impl<D: Demux> Readiness<D> {
     #[cold]
     fn serve(&self, cell: Ptr, entry: EntryRef) -> Attempted {
         let table = header(cell).vtable();
-        // SAFETY: the cell is current and therefore ours, its table is its body's, and it stays where it is.
-        let raw = self.shelf.serve(entry, &unsafe { (table.request)(cell) });
-        match usize::try_from(raw) {
-            // SAFETY: as for `request`.
-            Ok(count) => Attempted::moved(count, unsafe { (table.advance)(cell, count) }, None),
-            Err(_) => Attempted::failed(raw),
-        }
+        operation::attempting(|| {
+            // SAFETY: the cell is current and therefore ours, its table is its body's, and it stays where it is.
+            let raw = self.shelf.serve(entry, &unsafe { (table.request)(cell) });
+            match usize::try_from(raw) {
+                // SAFETY: as for `request`.
+                Ok(count) => Attempted::moved(count, unsafe { (table.advance)(cell, count) }, None),
+                Err(_) => Attempted::failed(raw),
+            }
+        })
     }
 
     /// What follows from an attempt.
@@ -147,21 +149,24 @@ impl<D: Demux> Readiness<D> {
                 false => Step::GoesOn,
             };
         }
-        if raw >= 0 && header(cell).vtable().surplus.is_some() {
-            self.take_surplus(cell, entry);
-        }
+        let raw = match header(cell).vtable().surplus {
+            Some(surplus) if raw >= 0 => self.take_surplus(cell, entry, raw, surplus),
+            _ => raw,
+        };
         Step::Ends { raw, drained }
     }
 
-    /// Shelves what an operation read beyond its end.
+    /// Shelves what an operation read beyond its end; gives the operation's result.
     #[cold]
-    fn take_surplus(&self, cell: Ptr, entry: EntryRef) {
-        if let Some(surplus) = header(cell).vtable().surplus {
-            // SAFETY: the cell is current and therefore ours, its table is its body's, and it stays where it is.
+    fn take_surplus(&self, cell: Ptr, entry: EntryRef, raw: i64, surplus: SurplusOf) -> i64 {
+        let taken = operation::attempting(|| {
+            // SAFETY: the cell is current and therefore ours, the function is its table's, and it stays where it is.
             if let Some(surplus) = unsafe { surplus(cell) } {
                 self.shelf.put(entry, surplus);
             }
-        }
+            Attempted::failed(raw)
+        });
+        taken.raw
     }
 
     /// Fixes the result. The direction stays held.

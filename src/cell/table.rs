@@ -15,6 +15,9 @@ pub(crate) type LineOf = unsafe fn(Ptr) -> Option<NonNull<Line>>;
 /// Asks a body for its waker.
 pub(crate) type WakerOf = unsafe fn(Ptr) -> Option<NonNull<Waker>>;
 
+/// Takes out what an operation read beyond its end.
+pub(crate) type SurplusOf = unsafe fn(Ptr) -> Option<Returned>;
+
 /// Ends what stands in a cell, and frees it.
 pub(crate) type Run = unsafe fn(Ptr, &Home);
 
@@ -40,7 +43,7 @@ pub(crate) struct VTable {
     /// Takes in `n`; true if the operation wants more.
     pub(crate) advance: unsafe fn(Ptr, usize) -> bool,
     /// Takes out what the operation read beyond its end, if it is one that does.
-    pub(crate) surplus: Option<unsafe fn(Ptr) -> Option<Returned>>,
+    pub(crate) surplus: Option<SurplusOf>,
     /// Whether it keeps its direction beyond its end, until its output is taken or given back.
     pub(crate) holds: bool,
     /// The line that a finished operation has to pass before it runs; told once (`operation::admit`).

@@ -33,7 +33,7 @@ pub use key::OperationKey;
 pub(crate) use request::{Attempted, wanted};
 pub use request::{Call, Parts, Request, Returned};
 pub(crate) use result::{
-    Admitted, admit, cancelled, code, complete, complete_or_cancel, decode, taken,
+    Admitted, admit, attempting, cancelled, code, complete, complete_or_cancel, decode, taken,
 };
 
 /// Keeps [`Operation`] to this crate: a request's addresses are believed.
@@ -510,13 +510,15 @@ unsafe fn request<S: Body>(cell: Ptr) -> Request {
 unsafe fn attempt<S: Body>(cell: Ptr, fd: &perform::Fd) -> Attempted {
     // SAFETY: the caller's promise.
     let op = unsafe { op_of::<S>(cell) };
-    let request = op.request();
-    let wanted = wanted(&request);
-    let raw = perform::perform(fd, request);
-    let Ok(count) = usize::try_from(raw) else {
-        return Attempted::failed(raw);
-    };
-    Attempted::moved(count, op.advance(count), wanted)
+    attempting(|| {
+        let request = op.request();
+        let wanted = wanted(&request);
+        let raw = perform::perform(fd, request);
+        match usize::try_from(raw) {
+            Ok(count) => Attempted::moved(count, op.advance(count), wanted),
+            Err(_) => Attempted::failed(raw),
+        }
+    })
 }
 
 /// # Safety

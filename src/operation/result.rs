@@ -1,7 +1,10 @@
 //! How an operation ends: its raw result, fixed, and what it means.
 #![allow(unsafe_code)] // finishes cells, and asks them for their line
 
-use super::part;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{Attempted, part};
 use crate::cell::{Ptr, header, phase};
 use crate::completion::Completion;
 use crate::error::{Error, ErrorKind};
@@ -15,6 +18,7 @@ pub(crate) mod code {
     pub(crate) const EOF: i64 = CANCELLED - 3;
     pub(crate) const WRITE_ZERO: i64 = CANCELLED - 4;
     pub(crate) const WOULD_DEADLOCK: i64 = CANCELLED - 5;
+    pub(crate) const PANICKED: i64 = CANCELLED - 6;
 }
 
 /// A raw result as the library's.
@@ -35,9 +39,27 @@ fn failure(raw: i64, kind: Kind) -> Error {
         code::EOF => ErrorKind::UnexpectedEof,
         code::WRITE_ZERO => ErrorKind::WriteZero,
         code::WOULD_DEADLOCK => ErrorKind::WouldDeadlock,
+        code::PANICKED => ErrorKind::Panicked,
         raw => return Error::os(kind, i32::try_from(-raw).unwrap_or(0)),
     };
     Error::new(what, kind)
+}
+
+/// Makes an attempt, which asks the user's buffers: one that panics then is the operation's failure, and no more. In a model a panic is
+/// the model's.
+#[inline]
+pub(crate) fn attempting(attempt: impl FnOnce() -> Attempted) -> Attempted {
+    if cfg!(proactor_loom) {
+        return attempt();
+    }
+    catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(panicked)
+}
+
+#[cold]
+fn panicked(panic: Box<dyn Any + Send>) -> Attempted {
+    // Which may panic, too, as it is dropped; nothing then is left to be told.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+    Attempted::failed(code::PANICKED)
 }
 
 /// Fixes an operation's result, after which it is a completion.
