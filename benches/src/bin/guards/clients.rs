@@ -1,4 +1,4 @@
-//! The other end of the echo: one thread that serves its connections in turn, so that two runs are alike.
+//! The other end of the servers: one thread that serves its connections in turn, so that two runs are alike.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,14 +8,31 @@ const MESSAGE_BYTES: usize = 64;
 /// A server under callgrind is slow, but not that slow.
 const LOST_AFTER: Duration = Duration::from_secs(30);
 
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+/// Longer than any reply to it.
+const REPLY_BYTES: usize = 1024;
+
+/// What a server does with what it is sent.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Speaks {
+    Echo,
+    Http,
+}
+
 pub(crate) struct Clients {
     streams: Vec<TcpStream>,
+    speaks: Speaks,
 }
 
 impl Clients {
-    pub(crate) fn connect(address: SocketAddr, connections: usize) -> Result<Self, String> {
+    pub(crate) fn connect(
+        address: SocketAddr,
+        connections: usize,
+        speaks: Speaks,
+    ) -> Result<Self, String> {
         let mut clients = Self {
             streams: Vec::with_capacity(connections),
+            speaks,
         };
         for _ in 0..connections {
             clients.connect_one(address)?;
@@ -45,7 +62,7 @@ impl Clients {
         self.receive(new, 0)
     }
 
-    /// So many messages over each connection, the next as soon as the echo of the last was read and compared, and the client
+    /// So many messages over each connection, the next as soon as the reply to the last was read and compared, and the client
     /// has thought for a moment.
     pub(crate) fn exchange(&mut self, rounds: usize, think: Duration) -> Result<(), String> {
         let all = 0..self.streams.len();
@@ -65,12 +82,19 @@ impl Clients {
     }
 
     fn send(&mut self, index: usize, round: usize) -> Result<(), String> {
-        let message = message(index, round);
-        let sent = self.streams[index].write_all(&message);
+        let mut stream = &self.streams[index];
+        let sent = match self.speaks {
+            Speaks::Echo => stream.write_all(&message(index, round)),
+            Speaks::Http => stream.write_all(REQUEST),
+        };
         sent.map_err(|error| format!("a message of connection {index} could not be sent: {error}"))
     }
 
     fn receive(&mut self, index: usize, round: usize) -> Result<(), String> {
+        if self.speaks == Speaks::Http {
+            let reply = reply(&self.streams[index]);
+            return reply.map_err(|error| format!("a reply to connection {index}: {error}"));
+        }
         let mut echo = [0; MESSAGE_BYTES];
         let read = self.streams[index].read_exact(&mut echo);
         read.map_err(|error| format!("an echo of connection {index} is missing: {error}"))?;
@@ -81,6 +105,33 @@ impl Clients {
         }
         Ok(())
     }
+}
+
+/// Reads a reply, which must be a good one.
+fn reply(mut stream: impl Read) -> Result<(), String> {
+    let mut reply = [0; REPLY_BYTES];
+    let mut end = 0;
+    loop {
+        let n = stream.read(&mut reply[end..]);
+        let n = n.map_err(|error| error.to_string())?;
+        end += n;
+        let said = String::from_utf8_lossy(&reply[..end]);
+        match whole(&said) {
+            Some(true) if said.starts_with("HTTP/1.1 200 ") => return Ok(()),
+            Some(false) if n > 0 => {}
+            None if n > 0 && !said.contains("\r\n\r\n") => {}
+            _ => return Err(format!("not a good one: {said:?}")),
+        }
+    }
+}
+
+/// Whether a reply has all of its body; none if it does not say how long that is.
+fn whole(reply: &str) -> Option<bool> {
+    let (head, body) = reply.split_once("\r\n\r\n")?;
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    Some(body.len() == length?.parse::<usize>().ok()?)
 }
 
 /// What no other connection sends in this round, nor this one in the next.
@@ -111,7 +162,7 @@ mod tests {
                     stream.write_all(&bytes).unwrap();
                 }
             });
-            let mut clients = Clients::connect(address, 1)?;
+            let mut clients = Clients::connect(address, 1, Speaks::Echo)?;
             clients.exchange(2, Duration::ZERO)
         })
     }
@@ -121,6 +172,21 @@ mod tests {
         assert_eq!(one_exchange(|_| ()), Ok(()));
         let error = one_exchange(|bytes| bytes[63] ^= 1).unwrap_err();
         assert!(error.contains("had not sent"), "{error}");
+    }
+
+    #[test]
+    fn a_reply_is_read_to_its_end_and_must_be_good() {
+        let good = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+        let (begin, rest) = good.split_at(30);
+        assert_eq!(reply(begin.as_bytes().chain(rest.as_bytes())), Ok(()));
+        for wrong in [
+            begin,
+            &good[..good.len() - 1],
+            &good.replace("200", "500"),
+            &good.replace("content-length", "other"),
+        ] {
+            assert!(reply(wrong.as_bytes()).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::workshop::Workshop;
 /// Rounds of the short run, which are the warm-up of both.
 const SHORT: usize = 50;
 
-/// User-space instructions of the echo server for each request.
-pub(crate) fn echo_instructions(
+/// User-space instructions of the guard's server for each request.
+pub(crate) fn request_instructions(
     workshop: &Workshop,
     guard: Guard,
     connections: usize,
@@ -23,7 +23,7 @@ pub(crate) fn echo_instructions(
     per_unit(rounds(connections), connections, kept, |rounds, out| {
         let tool = callgrind(out);
         let tool: Vec<&OsStr> = tool.iter().map(OsString::as_os_str).collect();
-        echo(workshop, guard, &tool, (connections, rounds), kept)?;
+        serve(workshop, guard, &tool, (connections, rounds), kept)?;
         instructions(&read(out)?)
     })
 }
@@ -61,7 +61,7 @@ pub(crate) fn echo_calls(
         // -D: the server is this process's child, so that it can be asked to end.
         let words = ["strace", "-D", "-f", "-q", "-c", "-o"].map(OsStr::new);
         let tool = [&words[..], &[out.as_os_str()]].concat();
-        echo(workshop, guard, &tool, (connections, rounds), kept)?;
+        serve(workshop, guard, &tool, (connections, rounds), kept)?;
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             // The tracer outlives the server, and writes then.
@@ -90,8 +90,8 @@ fn per_unit(
     Ok((long - short) as f64 / (rounds * units) as f64)
 }
 
-/// Has the echo server under `tool` serve some connections some rounds.
-fn echo(
+/// Has the guard's server under `tool` serve some connections some rounds.
+fn serve(
     workshop: &Workshop,
     guard: Guard,
     tool: &[&OsStr],

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use proactor::Strategy;
 
+use crate::clients::Speaks;
 use crate::count;
 use crate::idle;
 use crate::posts::Shape;
@@ -22,12 +23,24 @@ pub(crate) struct Guard {
 pub(crate) enum What {
     /// User-space instructions of the echo server for each request.
     EchoInstructions { connections: usize },
+    /// User-space instructions of the HTTP server for each request, with 64 connections.
+    HttpInstructions,
     /// User-space instructions for a handler: to post it, and to run it.
     PostInstructions(Shape),
     /// System calls of the echo server for each request.
     EchoCalls { connections: usize },
     /// Resident bytes of the echo server for each connection that is idle.
     IdleBytes,
+}
+
+impl What {
+    /// What its server does with what it is sent.
+    pub(crate) fn speaks(self) -> Speaks {
+        match self {
+            Self::HttpInstructions => Speaks::Http,
+            _ => Speaks::Echo,
+        }
+    }
 }
 
 /// How much above a figure `--lower` sets its ceiling: what differs between two runs and between two machines.
@@ -50,6 +63,7 @@ impl Guard {
         for connections in [1, 64] {
             add(What::EchoInstructions { connections }, &each);
         }
+        add(What::HttpInstructions, &each);
         for shape in [Shape::Post, Shape::Tree, Shape::Strand] {
             add(What::PostInstructions(shape), &each);
         }
@@ -66,8 +80,9 @@ impl Guard {
         let kept = workshop.keep(&self.to_string().replace('/', "-"));
         let measured = match self.what {
             What::EchoInstructions { connections } => {
-                count::echo_instructions(workshop, self, connections, &kept)
+                count::request_instructions(workshop, self, connections, &kept)
             }
+            What::HttpInstructions => count::request_instructions(workshop, self, 64, &kept),
             What::PostInstructions(shape) => count::post_instructions(self, shape, &kept),
             What::EchoCalls { connections } => {
                 count::echo_calls(workshop, self, connections, &kept)
@@ -81,7 +96,7 @@ impl Guard {
     fn look_at(self, kept: &Path) -> String {
         let show = |kept: PathBuf| kept.display().to_string();
         match self.what {
-            What::EchoInstructions { .. } | What::PostInstructions(_) => {
+            What::EchoInstructions { .. } | What::HttpInstructions | What::PostInstructions(_) => {
                 format!("callgrind_annotate {}", show(kept.with_extension("long")))
             }
             What::EchoCalls { .. } => format!("cat {}", show(kept.with_extension("long"))),
@@ -95,7 +110,7 @@ impl Guard {
 
     pub(crate) fn unit(self) -> &'static str {
         match self.what {
-            What::EchoInstructions { .. } => "instructions a request",
+            What::EchoInstructions { .. } | What::HttpInstructions => "instructions a request",
             What::PostInstructions(_) => "instructions a handler",
             What::EchoCalls { .. } => "system calls a request",
             What::IdleBytes => "bytes a connection",
@@ -128,6 +143,7 @@ impl fmt::Display for Guard {
             What::EchoInstructions { connections } => {
                 write!(f, "instructions/echo-{connections}")?;
             }
+            What::HttpInstructions => write!(f, "instructions/http-64")?,
             What::PostInstructions(shape) => write!(f, "instructions/{}", shape.name())?,
             What::EchoCalls { connections } => write!(f, "calls/echo-{connections}")?,
             What::IdleBytes => write!(f, "bytes/idle")?,

@@ -32,7 +32,7 @@ use crate::workshop::Workshop;
 /// Counts what a request, a post and an idle connection cost, and fails if one costs more than its ceiling.
 ///
 /// Instructions are counted by callgrind and system calls by strace, each as the difference of a long and a short run, so that
-/// start and end cancel out; valgrind and strace have to be installed. The echo server is built by this program.
+/// start and end cancel out; valgrind and strace have to be installed. The servers are built by this program.
 #[derive(Parser)]
 #[command(name = "guards", args_conflicts_with_subcommands = true)]
 struct Options {

@@ -1,4 +1,4 @@
-//! The echo server, under a tool that looks at it.
+//! A server, under a tool that looks at it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use proactor_bench::process::{self, Server};
 
-use crate::clients::Clients;
+use crate::clients::{Clients, Speaks};
 use crate::guard::Guard;
 use crate::workshop::Workshop;
 
@@ -15,10 +15,11 @@ use crate::workshop::Workshop;
 pub(crate) struct Watched {
     pub(crate) server: Server,
     said: PathBuf,
+    speaks: Speaks,
 }
 
 impl Watched {
-    /// Runs the echo server as an argument of `tool`, or alone if that is empty, and waits until it listens.
+    /// Runs the guard's server as an argument of `tool`, or alone if that is empty, and waits until it listens.
     pub(crate) fn start(
         workshop: &Workshop,
         guard: Guard,
@@ -28,7 +29,8 @@ impl Watched {
         let said = kept.with_extension("err");
         let stderr = File::create(&said)
             .map_err(|error| format!("cannot write {}: {error}", said.display()))?;
-        let words = [tool, &[workshop.echo_server.as_os_str()]].concat();
+        let speaks = guard.what.speaks();
+        let words = [tool, &[workshop.server(speaks).as_os_str()]].concat();
         let mut command = Command::new(words[0]);
         command
             .args(&words[1..])
@@ -38,13 +40,17 @@ impl Watched {
             .stderr(stderr);
         let started = process::processors().and_then(|all| Server::start(command, &all));
         match started {
-            Ok(server) => Ok(Self { server, said }),
+            Ok(server) => Ok(Self {
+                server,
+                said,
+                speaks,
+            }),
             Err(error) => Err(format!("{error}; {}", tail(&said))),
         }
     }
 
     pub(crate) fn clients(&self, connections: usize) -> Result<Clients, String> {
-        Clients::connect(self.server.address(), connections)
+        Clients::connect(self.server.address(), connections, self.speaks)
     }
 
     /// Has it end by itself.

@@ -1,15 +1,17 @@
 //! What a measurement needs: the tools, the program that is measured, and a place for what is found.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use proactor_bench::example::{self, workspace};
 
+use crate::clients::Speaks;
 use crate::guard::{Guard, What};
 
 pub(crate) struct Workshop {
-    /// The echo server that is measured.
-    pub(crate) echo_server: PathBuf,
+    /// The servers that are measured, as far as they are.
+    echo_server: PathBuf,
+    http_server: PathBuf,
     directory: PathBuf,
 }
 
@@ -26,22 +28,35 @@ impl Workshop {
         if uses(|what| {
             matches!(
                 what,
-                What::EchoInstructions { .. } | What::PostInstructions(_)
+                What::EchoInstructions { .. } | What::HttpInstructions | What::PostInstructions(_)
             )
         }) {
             look_for("valgrind", "instructions")?;
         }
-        let echo_server = match uses(|what| !matches!(what, What::PostInstructions(_))) {
-            true => example::built("echo_server")?,
-            false => PathBuf::new(),
+        let built = |name, is_used| match is_used {
+            true => example::built(name),
+            false => Ok(PathBuf::new()),
         };
+        let http = uses(|what| what.speaks() == Speaks::Http);
+        let echo = uses(|what| {
+            what.speaks() == Speaks::Echo && !matches!(what, What::PostInstructions(_))
+        });
+        let (http_server, echo_server) = (built("http_server", http)?, built("echo_server", echo)?);
         let directory = workspace().join("target/guards");
         std::fs::create_dir_all(&directory)
             .map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
         Ok(Self {
             echo_server,
+            http_server,
             directory,
         })
+    }
+
+    pub(crate) fn server(&self, speaks: Speaks) -> &Path {
+        match speaks {
+            Speaks::Echo => &self.echo_server,
+            Speaks::Http => &self.http_server,
+        }
     }
 
     /// Where a guard leaves its findings: a path that wants an extension.
