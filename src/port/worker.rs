@@ -69,9 +69,11 @@ struct Shift<'a> {
     events: Events,
     /// Whether this worker was woken and has found nothing yet.
     searching: bool,
+    /// Whether it was woken, gave its search up, and has not slept since: others may have left to it what they made visible.
+    relied_on: bool,
     /// Whether this worker has left a seat since it last went to work.
     stood: bool,
-    /// Whether one of these two has become so since it last went to work.
+    /// Whether one of these three has become so since it last went to work.
     fresh: bool,
     /// Whether this thread sits untimed though it waits for an output: see `Pool::stay_alone`.
     alone: bool,
@@ -156,6 +158,7 @@ impl Inner {
             local,
             events,
             searching: false,
+            relied_on: false,
             stood: false,
             fresh: false,
             alone: false,
@@ -204,7 +207,8 @@ impl Shift<'_> {
     fn found(&mut self) {
         self.fresh = false;
         let searching = std::mem::take(&mut self.searching);
-        if searching && self.inner.sleep.found() {
+        let relied_on = std::mem::take(&mut self.relied_on);
+        if (searching && self.inner.sleep.found()) || relied_on {
             self.inner.wake_for_rest();
         }
         if std::mem::take(&mut self.stood) || searching {
@@ -214,8 +218,10 @@ impl Shift<'_> {
 
     /// Nothing to run: spin, sit, or park, until there is something, or the end.
     fn idle(&mut self, bounds: Bounds<'_>) -> Idle {
+        let mut relied_on = std::mem::take(&mut self.relied_on);
         if std::mem::take(&mut self.searching) {
             self.inner.sleep.gave_up();
+            relied_on = true;
         }
         // Before it is announced as asleep, after which it looks once more.
         self.inner.permits.give_back_of(self.local);
@@ -224,7 +230,7 @@ impl Shift<'_> {
             return Idle::Over;
         }
         if self.looks_in(bounds) || self.spin() {
-            return Idle::LookAgain;
+            return self.look_again(relied_on);
         }
         let index = self.local.index;
         if !self.inner.sleep.sit(Some(index), Stay::Asleep) {
@@ -234,13 +240,20 @@ impl Shift<'_> {
                 .park(index, self.nap(bounds), || self.is_restless());
             self.searching = unparked == Unparked::Searching;
             self.fresh |= self.searching;
-            return Idle::LookAgain;
+            return self.look_again(relied_on);
         }
         if self.is_restless() {
             self.rise(Stay::Asleep, false);
-        } else {
-            self.sit_through(bounds);
+            return self.look_again(relied_on);
         }
+        self.sit_through(bounds);
+        Idle::LookAgain
+    }
+
+    /// This worker has not slept on an empty queue: what was left to its search, when that was given up, is its own to hand on.
+    fn look_again(&mut self, relied_on: bool) -> Idle {
+        self.relied_on = relied_on;
+        self.fresh |= relied_on;
         Idle::LookAgain
     }
 
