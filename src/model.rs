@@ -273,6 +273,11 @@ impl ModelPort {
         self.kernel.closed()
     }
 
+    /// Has one worker who sleeps come, for nothing.
+    pub fn wake_one(&self) {
+        self.port.0.wake_one();
+    }
+
     /// Works as one of the port's workers until no work is outstanding or it is stopped; how many handlers ran.
     ///
     /// # Panics

@@ -2,7 +2,7 @@
 #![cfg(proactor_loom)]
 
 use loom::thread;
-use loom_tests::{Once, Seen, Wait, join, kills, model, port, workers};
+use loom_tests::{Once, Seen, Wait, join, kills, model, port, port_at_once, workers};
 use proactor::Strategy;
 use proactor::model::ModelPort;
 use std::time::Duration;
@@ -159,6 +159,51 @@ fn mutant_the_last_searcher_does_not_hand_the_search_on() {
     kills(
         "last-searcher-keeps-quiet",
         "posts_reach_a_worker_that_is_about_to_park",
+    );
+}
+
+/// One of two workers comes for nothing. As it gives its search up there are two posts, and the first one's handler waits for the second
+/// one's.
+fn posts_against_giving_up(seen: &Seen) {
+    let port = port_at_once(Strategy::LeaderFollowers, 2, 0);
+    port.enter();
+    let done = Wait::default();
+    let both = workers(&port, 2);
+    port.wake_one();
+    port.port.post({
+        let done = done.clone();
+        move || done.wait()
+    });
+    port.port.post({
+        let port = port.clone();
+        move || {
+            done.happen();
+            port.cross_off();
+        }
+    });
+    seen.saw(if port.rings() == 0 {
+        "nobody sat"
+    } else {
+        "the bell rang"
+    });
+    assert_eq!(join(both), 2);
+    assert!(port.is_quiet(), "somebody is still counted");
+}
+
+#[test]
+fn what_was_left_to_a_search_that_is_given_up_is_handed_on() {
+    model(
+        "what_was_left_to_a_search_that_is_given_up_is_handed_on",
+        &POSTS,
+        posts_against_giving_up,
+    );
+}
+
+#[test]
+fn mutant_a_search_that_is_given_up_owes_nothing() {
+    kills(
+        "given-up-owes-nothing",
+        "what_was_left_to_a_search_that_is_given_up_is_handed_on",
     );
 }
 

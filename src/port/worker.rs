@@ -69,7 +69,7 @@ struct Shift<'a> {
     events: Events,
     /// Whether this worker was woken and has found nothing yet.
     searching: bool,
-    /// Whether it was woken, gave its search up, and has not slept since: others may have left to it what they made visible.
+    /// Whether it gave a search up, and has not yet looked in vain since: others may have left to that search what they made visible.
     relied_on: bool,
     /// Whether this worker has left a seat since it last went to work.
     stood: bool,
@@ -207,7 +207,7 @@ impl Shift<'_> {
     fn found(&mut self) {
         self.fresh = false;
         let searching = std::mem::take(&mut self.searching);
-        let relied_on = std::mem::take(&mut self.relied_on);
+        let relied_on = std::mem::take(&mut self.relied_on) && !mutant("given-up-owes-nothing");
         if (searching && self.inner.sleep.found()) || relied_on {
             self.inner.wake_for_rest();
         }
@@ -238,9 +238,12 @@ impl Shift<'_> {
                 .inner
                 .sleep
                 .park(index, self.nap(bounds), || self.is_restless());
-            self.searching = unparked == Unparked::Searching;
-            self.fresh |= self.searching;
-            return self.look_again(relied_on);
+            if unparked == Unparked::LookAgain {
+                return self.look_again(relied_on);
+            }
+            self.searching = true;
+            self.fresh = true;
+            return Idle::LookAgain;
         }
         if self.is_restless() {
             self.rise(Stay::Asleep, false);
@@ -250,7 +253,7 @@ impl Shift<'_> {
         Idle::LookAgain
     }
 
-    /// This worker has not slept on an empty queue: what was left to its search, when that was given up, is its own to hand on.
+    /// This worker has not slept: what was left to the search that it gave up is its own to hand on.
     fn look_again(&mut self, relied_on: bool) -> Idle {
         self.relied_on = relied_on;
         self.fresh |= relied_on;
