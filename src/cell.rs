@@ -346,7 +346,8 @@ mod cache;
 mod depot;
 mod table;
 
-use depot::{Chain, Depot, Slab, Slabs};
+pub(crate) use depot::Chain;
+use depot::{Depot, Slab, Slabs};
 use table::FREE;
 pub(crate) use table::{Run, SurplusOf, VTable};
 

@@ -58,10 +58,10 @@ pub(crate) struct Outcome {
 /// What became of a poll.
 #[derive(Debug)]
 pub(crate) enum Polled {
-    /// It made its call: the number or the negated `errno`, and the operation that is due now.
-    Done(i64, Option<Completion>),
-    /// It would block, or others are before it, perhaps a notice of it `among` them; and the operation that is due now.
-    Waits(bool, Option<Completion>),
+    /// It made its call: the number or the negated `errno`.
+    Done(i64),
+    /// It would block, or others are before it, perhaps a notice of it `among` them.
+    Waits(bool),
 }
 
 /// What became of an object that was to be given up.
@@ -118,7 +118,14 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     ) -> Option<Completion>;
     /// Carries out now, here, what `request` says, if nobody is before it and it does not block. What it names is good until this
     /// returns, and not used later. A poll that has `taken` its turn the short way (`polls`), at that tick, has found that it would block.
-    fn poll(&self, entry: EntryRef, way: Way, request: Request, taken: Option<u32>) -> Polled;
+    /// With the operation that is due now.
+    fn poll(
+        &self,
+        entry: EntryRef,
+        way: Way,
+        request: Request,
+        taken: Option<u32>,
+    ) -> (Polled, Option<Completion>);
     /// Gives `waker` to the notice that waits in the direction for its turn, or its turn alone (`now`), and gives back what it had, or what it need not have. An error, with the
     /// waker, if there is none.
     fn give_waker(

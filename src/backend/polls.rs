@@ -5,12 +5,12 @@
 use std::task::Waker;
 
 use super::direct::LetGo;
-use super::registry::{EntryRef, Held, Way};
+use super::registry::{Direction, EntryRef, Held, Way};
 use super::shelf::Shelf;
 use crate::cell::{Ptr, header};
 use crate::operation::perform::perform;
 use crate::operation::{Attempted, Request, code, ends_at_once, part, wanted};
-use crate::sync::mutant;
+use crate::sync::{MutexGuard, mutant};
 
 /// Whose turn it is when a poll comes.
 #[derive(Debug)]
@@ -71,6 +71,12 @@ impl EntryRef {
         if drained {
             direction.drained(tick);
         }
+        self.end_poll(direction, way)
+    }
+
+    /// A poll that held the direction is over.
+    #[inline(always)]
+    pub(super) fn end_poll(self, mut direction: MutexGuard<'_, Direction>, way: Way) -> LetGo {
         direction.held = Held::Plainly;
         if mutant("poll-lets-nobody-on") {
             return LetGo::Free;

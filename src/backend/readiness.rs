@@ -124,7 +124,7 @@ impl<D: Demux> Readiness<D> {
     #[cold]
     fn serve(&self, cell: Ptr, entry: EntryRef) -> Attempted {
         let table = header(cell).vtable();
-        operation::attempting(|| {
+        let asked = operation::asking(|| {
             // SAFETY: the cell is current and therefore ours, its table is its body's, and it stays where it is.
             let raw = self.shelf.serve(entry, &unsafe { (table.request)(cell) });
             match usize::try_from(raw) {
@@ -132,7 +132,8 @@ impl<D: Demux> Readiness<D> {
                 Ok(count) => Attempted::moved(count, unsafe { (table.advance)(cell, count) }, None),
                 Err(_) => Attempted::failed(raw),
             }
-        })
+        });
+        asked.unwrap_or_else(Attempted::failed)
     }
 
     /// What follows from an attempt.
@@ -159,14 +160,15 @@ impl<D: Demux> Readiness<D> {
     /// Shelves what an operation read beyond its end; gives the operation's result.
     #[cold]
     fn take_surplus(&self, cell: Ptr, entry: EntryRef, raw: i64, surplus: SurplusOf) -> i64 {
-        let taken = operation::attempting(|| {
-            // SAFETY: the cell is current and therefore ours, the function is its table's, and it stays where it is.
-            if let Some(surplus) = unsafe { surplus(cell) } {
+        // SAFETY: the cell is current and therefore ours, the function is its table's, and it stays where it is.
+        match operation::asking(|| unsafe { surplus(cell) }) {
+            Ok(None) => raw,
+            Ok(Some(surplus)) => {
                 self.shelf.put(entry, surplus);
+                raw
             }
-            Attempted::failed(raw)
-        });
-        taken.raw
+            Err(panicked) => panicked,
+        }
     }
 
     /// Fixes the result. The direction stays held.
@@ -403,7 +405,13 @@ impl<D: Demux> Backend for Readiness<D> {
         self.after(left, entry)
     }
 
-    fn poll(&self, entry: EntryRef, way: Way, request: Request, taken: Option<u32>) -> Polled {
+    fn poll(
+        &self,
+        entry: EntryRef,
+        way: Way,
+        request: Request,
+        taken: Option<u32>,
+    ) -> (Polled, Option<Completion>) {
         self.poll_here(entry, way, request, taken)
     }
 

@@ -20,28 +20,31 @@ const SLAB_LAYOUT: Layout = match Layout::from_size_align(SLAB, SLAB) {
     Err(_) => panic!("a slab's size is a power of two"),
 };
 
-/// Free cells of one size, linked through `next`.
+/// Cells that nobody uses, linked through `next`.
 #[derive(Clone, Copy)]
-pub(super) struct Chain {
+pub(crate) struct Chain {
     pub(super) head: *mut Header,
     pub(super) len: usize,
 }
 
+// SAFETY: it owns the cells that it links, and goes from thread to thread under a lock.
+unsafe impl Send for Chain {}
+
 impl Chain {
-    pub(super) const EMPTY: Self = Self {
+    pub(crate) const EMPTY: Self = Self {
         head: ptr::null_mut(),
         len: 0,
     };
 
     #[inline(always)]
-    pub(super) fn push(&mut self, cell: Ptr) {
+    pub(crate) fn push(&mut self, cell: Ptr) {
         header(cell).next.store(self.head, Ordering::Relaxed);
         self.head = cell.as_ptr();
         self.len += 1;
     }
 
     #[inline(always)]
-    pub(super) fn pop(&mut self) -> Option<Ptr> {
+    pub(crate) fn pop(&mut self) -> Option<Ptr> {
         let cell = NonNull::new(self.head)?;
         self.head = header(cell).next.load(Ordering::Relaxed);
         self.len -= 1;
@@ -54,6 +57,9 @@ struct Uncut {
     at: *mut u8,
     cells: usize,
 }
+
+// SAFETY: it owns its part of the slab, and goes from thread to thread under the depot's lock.
+unsafe impl Send for Uncut {}
 
 impl Uncut {
     const NONE: Self = Self {
@@ -108,9 +114,6 @@ impl Depot {
         }
     }
 }
-
-// SAFETY: a chain owns the free cells that it links; it goes from thread to thread under the depot's lock, as does what is uncut.
-unsafe impl Send for Depot {}
 
 /// All that a home has, which go with it.
 pub(super) struct Slabs(Vec<NonNull<u8>>);

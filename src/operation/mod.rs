@@ -33,7 +33,7 @@ pub use key::OperationKey;
 pub(crate) use request::{Attempted, wanted};
 pub use request::{Call, Parts, Request, Returned};
 pub(crate) use result::{
-    Admitted, admit, attempting, cancelled, code, complete, complete_or_cancel, decode, taken,
+    Admitted, admit, asking, cancelled, code, complete, complete_or_cancel, decode, taken,
 };
 
 /// Keeps [`Operation`] to this crate: a request's addresses are believed.
@@ -510,7 +510,7 @@ unsafe fn request<S: Body>(cell: Ptr) -> Request {
 unsafe fn attempt<S: Body>(cell: Ptr, fd: &perform::Fd) -> Attempted {
     // SAFETY: the caller's promise.
     let op = unsafe { op_of::<S>(cell) };
-    attempting(|| {
+    let asked = asking(|| {
         let request = op.request();
         let wanted = wanted(&request);
         let raw = perform::perform(fd, request);
@@ -518,7 +518,8 @@ unsafe fn attempt<S: Body>(cell: Ptr, fd: &perform::Fd) -> Attempted {
             Ok(count) => Attempted::moved(count, op.advance(count), wanted),
             Err(_) => Attempted::failed(raw),
         }
-    })
+    });
+    asked.unwrap_or_else(Attempted::failed)
 }
 
 /// # Safety

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Attempted, part};
+use super::part;
 use crate::cell::{Ptr, header, phase};
 use crate::completion::Completion;
 use crate::error::{Error, ErrorKind};
@@ -45,21 +45,20 @@ fn failure(raw: i64, kind: Kind) -> Error {
     Error::new(what, kind)
 }
 
-/// Makes an attempt, which asks the user's buffers: one that panics then is the operation's failure, and no more. In a model a panic is
-/// the model's.
+/// Does what asks the user's buffers: one that panics then is the operation's failure, and no more. In a model a panic is the model's.
 #[inline]
-pub(crate) fn attempting(attempt: impl FnOnce() -> Attempted) -> Attempted {
+pub(crate) fn asking<T>(ask: impl FnOnce() -> T) -> Result<T, i64> {
     if cfg!(proactor_loom) {
-        return attempt();
+        return Ok(ask());
     }
-    catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(panicked)
+    catch_unwind(AssertUnwindSafe(ask)).map_err(panicked)
 }
 
 #[cold]
-fn panicked(panic: Box<dyn Any + Send>) -> Attempted {
+fn panicked(panic: Box<dyn Any + Send>) -> i64 {
     // Which may panic, too, as it is dropped; nothing then is left to be told.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
-    Attempted::failed(code::PANICKED)
+    code::PANICKED
 }
 
 /// Fixes an operation's result, after which it is a completion.

@@ -121,17 +121,18 @@ impl Handle {
         context: &Context<'_>,
     ) -> Poll<i64> {
         let inner = self.inner();
-        let (polled, due) = match inner.backend.poll(self.entry(), way, request, taken) {
-            Polled::Done(raw, due) => (Poll::Ready(raw), due),
-            Polled::Waits(among, due) => {
-                self.await_turn(way, operation::ends_at_once(&request), among, context);
-                (Poll::Pending, due)
-            }
-        };
+        let (polled, due) = inner.backend.poll(self.entry(), way, request, taken);
+        // First: a waker that panics as it is cloned must not take it along.
         if let Some(due) = due {
             inner.hand(due, Route::Posted);
         }
-        polled
+        match polled {
+            Polled::Done(raw) => Poll::Ready(raw),
+            Polled::Waits(among) => {
+                self.await_turn(way, operation::ends_at_once(&request), among, context);
+                Poll::Pending
+            }
+        }
     }
 
     /// Has `context` woken by a notice: by one that waits already, if there may be one `among` what waits.

@@ -8,7 +8,7 @@
 //! 1. Who makes work visible then fences and looks at the word; who sleeps announces itself in the word, fences, and then
 //!    looks for work. One of the two sees the other.
 //! 2. A waker that sees somebody search, or the bell rung, goes home. Who searches and finds hands the search on if
-//!    there is more; who searches in vain is announced as asleep before it looks for the last time.
+//!    there is more; who searches in vain is announced as asleep before it looks for the last time, and hands on if that finds.
 //! 3. Nobody parks while a seat is free. Who leaves the last seat to run handlers promotes a parked worker: at once where
 //!    two may sit, through the watch where only one may.
 //! 4. The bell wakes one, any. A worker that is meant itself is called in the word; who hears in its stead rings again, and no

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::wheel::{Name, Wheel};
 use crate::backend::Backend;
-use crate::cell::{self, Class, Header, Home, Ptr, VTable, header, phase};
+use crate::cell::{self, Chain, Class, Header, Home, Ptr, VTable, header, phase};
 use crate::completion::Completion;
 use crate::id::{Kind, ObjectId};
 use crate::operation::{self, cancelled, code};
@@ -35,7 +35,7 @@ struct State {
     set: Option<u64>,
     closed: bool,
     /// What naps that were given up have left.
-    spare: naps::Chain,
+    spare: Chain,
 }
 
 /// A timer or a limit, by name.
@@ -115,7 +115,7 @@ impl Timers {
                 wheel: Wheel::new(),
                 set: None,
                 closed: false,
-                spare: naps::Chain::EMPTY,
+                spare: Chain::EMPTY,
             }),
         }
     }
@@ -198,7 +198,7 @@ impl Timers {
     pub(crate) fn fire(&self, backend: &dyn Backend, due: &List) -> Expired {
         let now = elapsed(self.epoch);
         let limits = List::new();
-        let mut later = naps::Chain::EMPTY;
+        let mut later = Chain::EMPTY;
         let mut state = self.state.lock();
         state.wheel.advance(now, |name| {
             let Some(cell) = name.take() else { return };
@@ -239,7 +239,7 @@ impl Timers {
     pub(crate) fn drain(&self, home: &Home, out: &List) {
         let mut state = self.state.lock();
         state.closed = true;
-        let mut later = naps::Chain::EMPTY; // and stays so
+        let mut later = Chain::EMPTY; // and stays so
         state.wheel.drain(|name| {
             let Some(cell) = name.take() else { return };
             if std::ptr::eq(header(cell).vtable(), &LIMIT) {

@@ -10,7 +10,8 @@ use std::time::Instant;
 use crate::operation::OperationKey;
 use crate::port::{CompletionPort, WeakPort};
 
-/// A future that is ready at its time, or when its port has ended. Unlike that of [`Sleep`](super::Sleep) it leaves no completion when it is dropped.
+/// A future that is ready at its time, or when its port has ended. Unlike that of [`Sleep`](super::Sleep) it leaves no completion when it is
+/// dropped.
 pub(crate) struct Nap {
     /// Weak, as for any future.
     port: WeakPort,
@@ -50,7 +51,7 @@ impl Future for Nap {
                 return Poll::Ready(());
             };
             if let Some((cell, generation)) = begun.and_then(|key| key.resolve(&inner.home)) {
-                return match inner.timers.knows(cell, generation, context.waker()) {
+                return match inner.timers.will_wake(cell, generation, context.waker()) {
                     true => Poll::Pending,
                     false => Poll::Ready(()),
                 };

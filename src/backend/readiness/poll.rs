@@ -10,8 +10,9 @@ use crate::backend::registry::{Direction, EntryRef, Held, Way};
 use crate::backend::shelf::Shelf;
 use crate::backend::{Demux, Polled};
 use crate::cell::header;
-use crate::operation::perform::{WOULD_BLOCK, perform};
-use crate::operation::{Attempted, Request, code, ends_at_once, part, wanted};
+use crate::completion::Completion;
+use crate::operation::perform::WOULD_BLOCK;
+use crate::operation::{Attempted, Request, code, ends_at_once, part};
 use crate::sync::atomic::Ordering;
 use crate::sync::mutant;
 
@@ -29,16 +30,16 @@ impl<D: Demux> Readiness<D> {
         way: Way,
         request: Request,
         taken: Option<u32>,
-    ) -> Polled {
+    ) -> (Polled, Option<Completion>) {
         let mut direction = entry.direction(way);
         let mut blocked = taken.is_some();
         let mut tick = taken.unwrap_or(direction.tick);
         if !blocked {
             if direction.closed {
-                return Polled::Done(code::CLOSED, None);
+                return (Polled::Done(code::CLOSED), None);
             }
             if !is_its_turn(&direction, entry, way, &request) {
-                return Polled::Waits(!direction.queue.is_empty(), None);
+                return (Polled::Waits(!direction.queue.is_empty()), None);
             }
             entry.stir(way);
             direction.held = Held::Polled;
@@ -71,17 +72,9 @@ impl<D: Demux> Readiness<D> {
             Some(_) if drained => direction.drained(tick),
             Some(_) => {}
         }
-        direction.held = Held::Plainly;
-        let due = if mutant("poll-lets-nobody-on") {
-            None
-        } else {
-            let left = entry.let_go_of(direction, way);
-            self.after(left, entry)
-        };
-        match raw {
-            Some(raw) => Polled::Done(raw, due),
-            None => Polled::Waits(false, due),
-        }
+        let left = entry.end_poll(direction, way);
+        let polled = raw.map_or(Polled::Waits(false), Polled::Done);
+        (polled, self.after(left, entry))
     }
 
     /// Has the shelf, or else the kernel, do what is requested.
@@ -90,17 +83,14 @@ impl<D: Demux> Readiness<D> {
     ///
     /// The caller holds the direction.
     unsafe fn call(&self, entry: EntryRef, way: Way, request: Request) -> Attempted {
-        // What the shelf has says nothing of the socket.
-        let shelved = way == Way::Read && Shelf::has(entry);
-        let wanted = wanted(&request).filter(|_| !shelved);
-        // SAFETY: the caller's promise.
-        let raw = match unsafe { entry.fd() } {
-            Some(_) if shelved => self.shelf.serve(entry, &request),
-            Some(fd) => perform(fd, request),
-            None => code::CLOSED,
-        };
+        if way == Way::Write || !Shelf::has(entry) {
+            // SAFETY: the caller's promise.
+            return unsafe { entry.call(request) };
+        }
+        let raw = self.shelf.serve(entry, &request);
         match usize::try_from(raw) {
-            Ok(count) => Attempted::moved(count, false, wanted),
+            // What the shelf has says nothing of the socket.
+            Ok(count) => Attempted::moved(count, false, None),
             Err(_) => Attempted::failed(raw),
         }
     }

@@ -5,14 +5,12 @@
 //! Protocol: `docs/dispatch-protocols.md`, "Timers".
 
 use std::mem;
-use std::ptr::NonNull;
 use std::task::Waker;
 
 use super::*;
 use crate::completion;
 use crate::local::Local;
 use crate::operation::OperationKey;
-use crate::sync::atomic::Ordering;
 
 /// The cell of a nap.
 #[repr(C)]
@@ -60,30 +58,9 @@ unsafe fn wake(nap: Ptr, home: &Home) {
     }
 }
 
-/// Naps that nobody waits for, linked through their headers. They keep nothing but their memory, which is their home's.
-pub(super) struct Chain(*mut Header);
-
-// SAFETY: it owns what it links; it is touched under the wheel's lock.
-unsafe impl Send for Chain {}
-
-impl Chain {
-    pub(super) const EMPTY: Self = Self(std::ptr::null_mut());
-
-    fn push(&mut self, nap: Ptr) {
-        header(nap).next.store(self.0, Ordering::Relaxed);
-        self.0 = nap.as_ptr();
-    }
-
-    fn pop(&mut self) -> Option<Ptr> {
-        let nap = NonNull::new(self.0)?;
-        self.0 = header(nap).next.load(Ordering::Relaxed);
-        Some(nap)
-    }
-}
-
-/// Whether what the wheel named is a nap: of all that it names, it alone has a call's table.
+/// Whether what the wheel named is a nap.
 pub(super) fn is_nap(cell: Ptr) -> bool {
-    header(cell).vtable().kind == Kind::Post
+    std::ptr::eq(header(cell).vtable(), &NAP)
 }
 
 /// A nap's name has left the wheel: the nap as a call, if somebody waits for it and it is `over`; in `later`, if it is not. One that
@@ -183,7 +160,7 @@ impl Timers {
     }
 
     /// Has a nap whose time has not come wake `waker`; whether it does.
-    pub(crate) fn knows(&self, nap: Ptr, generation: u32, waker: &Waker) -> bool {
+    pub(crate) fn will_wake(&self, nap: Ptr, generation: u32, waker: &Waker) -> bool {
         let knows = |wait: &mut Wait| {
             let knows = wait.waker.as_ref().is_some_and(|it| it.will_wake(waker));
             knows || mutant("nap-keeps-its-waker")
