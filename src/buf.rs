@@ -6,8 +6,10 @@
 //! comes back with the length that it had.
 #![allow(unsafe_code)] // the traits promise stable memory to the kernel; their impls stand here
 
+mod datagram;
 mod pool;
 
+pub use datagram::Datagram;
 pub use pool::{BufferPool, LateBuf, PooledBuf};
 
 use std::fmt;

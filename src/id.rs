@@ -96,6 +96,10 @@ pub enum Kind {
     Read,
     /// Bytes into a stream.
     Write,
+    /// A datagram from a socket.
+    Receive,
+    /// A datagram into a socket.
+    Send,
     /// A connection from a listener.
     Accept,
     /// A connection to an address.
@@ -108,7 +112,7 @@ pub enum Kind {
     Blocking,
     /// An operation that is composed of others, or completed by hand.
     Composed,
-    /// Making a listener: not an operation, but errors name it.
+    /// Making a listener, or a socket for datagrams: not an operation, but errors name it.
     Bind,
     /// Bringing a descriptor to the port: not an operation, but errors name it.
     Register,
@@ -126,12 +130,21 @@ pub enum Kind {
     Wait,
 }
 
+impl Kind {
+    /// Whether such an operation takes from its object: it goes in the reading direction.
+    pub(crate) const fn takes(self) -> bool {
+        matches!(self, Self::Read | Self::Receive | Self::Accept)
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Post => "post",
             Self::Read => "read",
             Self::Write => "write",
+            Self::Receive => "receive",
+            Self::Send => "send",
             Self::Accept => "accept",
             Self::Connect => "connect",
             Self::Shutdown => "shutdown",

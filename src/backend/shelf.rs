@@ -12,10 +12,11 @@ use std::os::fd::{IntoRawFd, OwnedFd};
 use smallvec::SmallVec;
 
 use super::registry::EntryRef;
+use crate::buf::Datagram;
 #[cfg(proactor_loom)]
 use crate::operation::perform;
 use crate::operation::perform::WOULD_BLOCK;
-use crate::operation::{Request, Returned};
+use crate::operation::{Envelope, Request, Returned};
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 
@@ -24,6 +25,7 @@ use crate::sync::atomic::Ordering;
 pub(crate) struct Stock {
     pub(crate) bytes: VecDeque<u8>,
     pub(crate) sockets: VecDeque<(OwnedFd, SocketAddr)>,
+    pub(crate) datagrams: VecDeque<Datagram>,
     units: usize,
 }
 
@@ -96,7 +98,10 @@ unsafe fn rooms(request: &Request) -> Rooms {
 
 impl Stock {
     fn is_empty(&self) -> bool {
-        self.bytes.is_empty() && self.sockets.is_empty() && self.units == 0
+        self.bytes.is_empty()
+            && self.sockets.is_empty()
+            && self.datagrams.is_empty()
+            && self.units == 0
     }
 
     fn put(&mut self, returned: Returned) {
@@ -108,6 +113,7 @@ impl Stock {
                 self.bytes.rotate_right(count);
             }
             Returned::Accepted(socket, peer) => self.sockets.push_front((socket, peer)),
+            Returned::Datagram(datagram) => self.datagrams.push_front(datagram),
             Returned::Units(units) => self.units += units,
         }
     }
@@ -133,6 +139,25 @@ impl Stock {
                 // SAFETY: the caller's promise, for each part.
                 .map(|&(ptr, len)| unsafe { self.copy(ptr, len) })
                 .sum(),
+            Request::RecvFrom { ptr, len, envelope } => {
+                let Some(datagram) = self.datagrams.pop_front() else {
+                    return WOULD_BLOCK;
+                };
+                // SAFETY: the caller's promise.
+                unsafe { deliver(&datagram, ptr, len, envelope) }
+            }
+            Request::RecvFromLate { mut into, envelope } => {
+                let Some(datagram) = self.datagrams.pop_front() else {
+                    return WOULD_BLOCK;
+                };
+                // SAFETY: the caller's promise.
+                let late = unsafe { into.as_mut() };
+                let room = late.bind();
+                // SAFETY: the room is as long as it says, and nobody else's; the rest is the caller's promise.
+                let count = unsafe { deliver(&datagram, room.as_mut_ptr(), room.len(), envelope) };
+                late.filled(count);
+                count
+            }
             Request::Accept { peer } => {
                 let Some((socket, address)) = self.sockets.pop_front() else {
                     return WOULD_BLOCK;
@@ -173,10 +198,101 @@ impl Stock {
     }
 }
 
+/// Does as the kernel does with a datagram: how much of it fitted.
+///
+/// # Safety
+///
+/// `ptr` is good for writing `len` bytes, `envelope` for writing, and both are nobody else's.
+unsafe fn deliver(datagram: &Datagram, ptr: *mut u8, len: usize, envelope: *mut Envelope) -> usize {
+    let count = datagram.len().min(len);
+    // SAFETY: the caller's promise; `count` is at most either length.
+    unsafe { ptr.copy_from_nonoverlapping(datagram.as_ptr(), count) };
+    let envelope_of = Envelope {
+        peer: Some(datagram.peer()),
+        truncated: datagram.is_truncated() || count < datagram.len(),
+    };
+    // SAFETY: the caller's promise.
+    unsafe { *envelope = envelope_of };
+    count
+}
+
 #[cfg(all(test, not(proactor_loom)))]
 mod tests {
     use super::*;
+    use crate::buf::{BufferPool, LateBuf, PooledBuf};
+    use std::ptr::NonNull;
+
     use proptest::prelude::*;
+
+    /// What two datagrams can be told by.
+    type Told = (Vec<u8>, u16, bool);
+
+    fn told(bytes: &[u8], envelope: Envelope) -> Told {
+        let port = envelope.peer.map_or(0, |peer| peer.port());
+        (bytes.to_vec(), port, envelope.truncated)
+    }
+
+    proptest! {
+        /// Each comes out as the kernel would have it, whole or cut, the last that was put back first; nothing is lost or joined.
+        #[test]
+        fn datagrams_keep_their_boundaries_and_their_order(
+            steps in proptest::collection::vec((any::<bool>(), 0_usize..9, any::<bool>()), 1..60),
+        ) {
+            let mut stock = Stock::default();
+            let mut model: VecDeque<Told> = VecDeque::new();
+            for (number, (put, len, flag)) in (1_u16..).zip(steps) {
+                if put {
+                    let bytes = vec![number.to_le_bytes()[0]; len];
+                    let peer = SocketAddr::from(([127, 0, 0, 1], number));
+                    let datagram = Datagram::new(PooledBuf::holding(&bytes), peer, flag);
+                    stock.put(Returned::Datagram(datagram));
+                    model.push_front((bytes, number, flag));
+                } else {
+                    let (served, came) = take(&mut stock, len, flag);
+                    let expected = model.pop_front().map(|(mut bytes, peer, was_cut)| {
+                        let cut = bytes.len() > len;
+                        bytes.truncate(len);
+                        (bytes, peer, was_cut || cut)
+                    });
+                    prop_assert_eq!(served == WOULD_BLOCK, expected.is_none());
+                    prop_assert_eq!(came, expected);
+                }
+                prop_assert_eq!(stock.is_empty(), model.is_empty());
+            }
+        }
+    }
+
+    /// Has a datagram served with room for `len` bytes, into a buffer that is there or one that comes `late`.
+    fn take(stock: &mut Stock, len: usize, late: bool) -> (i64, Option<Told>) {
+        let mut envelope = Envelope::default();
+        let mut room = vec![0; len];
+        let mut into = LateBuf::of(&BufferPool::new(len.max(1)));
+        let request = match late && len > 0 {
+            true => Request::RecvFromLate {
+                into: NonNull::from(&mut into),
+                envelope: &raw mut envelope,
+            },
+            false => Request::RecvFrom {
+                ptr: room.as_mut_ptr(),
+                len,
+                envelope: &raw mut envelope,
+            },
+        };
+        // SAFETY: all that the request names is here, and nobody else's.
+        let served = unsafe { stock.serve(&request, &[]) };
+        let bytes = match late && len > 0 {
+            true => into.into_buf().to_vec(),
+            false => room[..usize::try_from(served).unwrap_or(0)].to_vec(),
+        };
+        let count = usize::try_from(served).ok();
+        (
+            served,
+            count.map(|count| {
+                assert_eq!(count, bytes.len());
+                told(&bytes, envelope)
+            }),
+        )
+    }
 
     proptest! {
         /// What is put back comes first, and nothing is lost, whatever the sizes.

@@ -47,7 +47,7 @@ struct Shelved {
 struct Block {
     bytes: Box<[u8]>,
     len: usize,
-    /// Where it belongs; none while it lies there.
+    /// Where it belongs; none while it lies there, or if it belongs nowhere.
     pool: Option<BufferPool>,
 }
 
@@ -213,6 +213,19 @@ impl fmt::Debug for BufferPool {
 /// # }
 /// ```
 pub struct PooledBuf(Option<Box<Block>>);
+
+impl PooledBuf {
+    /// As much memory as `bytes` need, which belongs to no pool.
+    pub(crate) fn holding(bytes: &[u8]) -> Self {
+        Self((!bytes.is_empty()).then(|| {
+            Box::new(Block {
+                bytes: bytes.into(),
+                len: bytes.len(),
+                pool: None,
+            })
+        }))
+    }
+}
 
 impl Deref for PooledBuf {
     type Target = [u8];

@@ -1,63 +1,53 @@
-//! The accept loop that everybody would write, with what everybody forgets.
+//! Connections one after the other: by a handler, or as a stream.
 
+use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use futures_core::{FusedStream, Stream};
 use rustix::io::Errno;
 
 use super::listener::TcpListener;
+use super::ops::Accept;
+use super::series::{self, Repeated, Series};
 use super::stream::TcpStream;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::initiation::Initiation;
-use crate::port::compose::{Completer, Composed};
-use crate::sync::Arc;
+use crate::port::compose::Composed;
 
-/// How long the loop pauses when the system lacks descriptors or memory; twice as long each time, up to the second.
-pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(5);
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+impl Repeated for TcpListener {
+    type Item = (TcpStream, SocketAddr);
+    type Op = Accept;
+    /// A connection that was lost, perhaps before it was ours: what accept(2) of Linux hands on from it.
+    const PASSING: &'static [Errno] = &[
+        Errno::CONNABORTED,
+        Errno::PROTO,
+        Errno::NETDOWN,
+        Errno::NETUNREACH,
+        Errno::HOSTDOWN,
+        Errno::HOSTUNREACH,
+        Errno::NOPROTOOPT,
+        Errno::OPNOTSUPP,
+        Errno::PERM,
+        Errno::INTR,
+    ];
 
-/// What a failed accept means for those to come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// This connection is lost, perhaps before it was ours; the next may be there.
-    ThisOne,
-    /// There are no descriptors, or no memory: it takes time.
-    Scarcity,
-    /// The listener is of no more use.
-    Lasting,
-}
-
-pub(super) fn trouble(error: &Error) -> Trouble {
-    let code = error
-        .raw_os_error()
-        .filter(|_| error.kind() == ErrorKind::Os);
-    match code.map(Errno::from_raw_os_error) {
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Trouble::Scarcity,
-        // What accept(2) of Linux hands on from the connection.
-        Some(
-            Errno::CONNABORTED
-            | Errno::PROTO
-            | Errno::NETDOWN
-            | Errno::NETUNREACH
-            | Errno::HOSTDOWN
-            | Errno::HOSTUNREACH
-            | Errno::NOPROTOOPT
-            | Errno::OPNOTSUPP
-            | Errno::PERM
-            | Errno::INTR,
-        ) => Trouble::ThisOne,
-        _ => Trouble::Lasting,
+    fn next(&self) -> Initiation<Accept> {
+        self.accept()
     }
 }
 
-/// A loop that has begun.
-struct Accepting<F> {
-    listener: TcpListener,
-    each: Arc<F>,
-    completer: Completer<()>,
-    accepted: usize,
-    pause: Duration,
-}
+/// The connections of a [listener](TcpListener::incoming), as a `Stream`.
+///
+/// Trouble is an item, too, and the stream goes on: a connection that was lost before it was accepted; a lack of descriptors or
+/// memory, after which it pauses as [`accept_each`](TcpListener::accept_each) does. It ends when the listener is closed or cancelled, or
+/// nothing is accepted any more; of an error that lasts it tells first. The listener stays open as long as it.
+///
+/// A poll that is given up loses nothing, and nothing is lost with the stream: a connection that it has and nobody took goes back
+/// to the listener, for the next accept.
+#[must_use = "a stream accepts nothing until it is polled"]
+pub struct Incoming(Series<TcpListener>);
 
 impl TcpListener {
     /// Accepts connections one after the other, and calls `each` with every one of them: the accept loop of a server. The next accept is
@@ -92,54 +82,62 @@ impl TcpListener {
     where
         F: Fn(Result<(TcpStream, SocketAddr), Error>) + Send + Sync + 'static,
     {
-        let listener = self.again();
-        self.port().compose(move |completer| {
-            accept(Accepting {
-                listener,
-                each: Arc::new(each),
-                completer,
-                accepted: 0,
-                pause: FIRST_PAUSE,
-            });
-        })
+        series::each(self.again(), each)
+    }
+
+    /// Connections one after the other, as a `Stream`: the accept loop of a server that is written with futures. One accept is pending at
+    /// a time; for several, take several.
+    ///
+    /// ```
+    /// use futures_lite::{StreamExt, future};
+    /// use proactor::{net::{TcpListener, TcpStream}, Proactor};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let proactor = Proactor::builder().build()?;
+    /// proactor.start()?;
+    /// let listener = TcpListener::bind(&proactor, "127.0.0.1:0".parse()?)?;
+    /// let address = listener.local_addr()?;
+    /// let (port, mut incoming) = (proactor.port().clone(), listener.incoming());
+    /// let serving = proactor.spawn(async move {
+    ///     let mut served = 0;
+    ///     while let Some(connection) = incoming.next().await {
+    ///         match connection {
+    ///             Ok((stream, _peer)) => port.spawn(async move { stream.write_all("welcome").await }).detach(),
+    ///             Err(trouble) => eprintln!("{trouble}"),
+    ///         }
+    ///         served += 1;
+    ///     }
+    ///     served
+    /// });
+    /// let client = TcpStream::connect(&proactor, address).wait()?;
+    /// assert_eq!(client.read_exact([0; 7]).wait().1, *b"welcome");
+    /// listener.close();
+    /// assert_eq!(serving.wait()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn incoming(&self) -> Incoming {
+        Incoming(Series::new(self.again()))
     }
 }
 
-fn accept<F>(mut state: Accepting<F>)
-where
-    F: Fn(Result<(TcpStream, SocketAddr), Error>) + Send + Sync + 'static,
-{
-    let accepting = state.listener.accept();
-    let accepting = accepting.cancel_with(state.completer.token());
-    accepting.then(move |result| {
-        let each = Arc::clone(&state.each);
-        match &result {
-            Ok(_) => {
-                state.accepted += 1;
-                state.pause = FIRST_PAUSE;
-                accept(state);
-            }
-            Err(error) => match trouble(error) {
-                Trouble::ThisOne => accept(state),
-                Trouble::Scarcity => accept_later(state),
-                Trouble::Lasting => {
-                    let error = error.clone().after(state.accepted);
-                    return state.completer.complete(Err(error));
-                }
-            },
-        }
-        each(result);
-    });
+impl Stream for Incoming {
+    type Item = Result<(TcpStream, SocketAddr), Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next(context)
+    }
 }
 
-fn accept_later<F>(mut state: Accepting<F>)
-where
-    F: Fn(Result<(TcpStream, SocketAddr), Error>) + Send + Sync + 'static,
-{
-    let pause = state.pause;
-    state.pause = LONGEST_PAUSE.min(2 * pause);
-    let pausing = state.listener.port().sleep(pause);
-    let pausing = pausing.cancel_with(state.completer.token());
-    // Also when the pause was cut short: the accept says why.
-    pausing.then(move |_| accept(state));
+impl FusedStream for Incoming {
+    fn is_terminated(&self) -> bool {
+        self.0.is_over()
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("listener", &self.0.source)
+            .finish_non_exhaustive()
+    }
 }

@@ -157,18 +157,18 @@ impl TcpListener {
 }
 
 /// A non-blocking socket for `address`'s family.
-pub(super) fn socket_for(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+pub(super) fn socket_for(
+    address: SocketAddr,
+    what: Type,
+    protocol: Protocol,
+) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), what, Some(protocol))?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
 fn bound(address: SocketAddr) -> io::Result<Socket> {
-    let socket = socket_for(address)?;
+    let socket = socket_for(address, Type::STREAM, Protocol::TCP)?;
     // On Windows this would allow to take over an address that is in use.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;

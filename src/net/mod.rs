@@ -26,21 +26,28 @@
 mod accepting;
 mod connecting;
 mod copying;
-mod incoming;
+mod datagrams;
 mod listener;
 mod ops;
 mod poll;
+mod receiving;
+mod series;
 mod stream;
+mod udp;
 mod until;
 mod vectored;
 
+pub use crate::buf::Datagram;
+pub use accepting::Incoming;
 pub use copying::{Copied, Sink, Source, copy};
-pub use incoming::Incoming;
+pub use datagrams::{RecvFrom, RecvFromWith, SendTo};
 pub use listener::TcpListener;
 pub use ops::{
     Accept, Connect, Read, ReadExact, ReadVectored, RecvWith, ShutdownOp, Write, WriteAll,
     WriteVectored,
 };
+pub use receiving::Datagrams;
 pub use stream::{ReadHalf, TcpStream, WriteHalf};
+pub use udp::UdpSocket;
 pub use until::ReadUntil;
 pub use vectored::{ReadExactVectored, WriteAllVectored};

@@ -3,7 +3,7 @@
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use socket2::Socket;
+use socket2::{Protocol, Socket, Type};
 
 use super::listener::{address_of, internet_address, socket_for, with_socket};
 use super::ops::{
@@ -147,7 +147,7 @@ impl TcpStream {
     pub fn connect(port: &impl AsRef<CompletionPort>, address: SocketAddr) -> Initiation<Connect> {
         Initiation::on_new(
             port.as_ref(),
-            || socket_for(address).map(Fd::from),
+            || socket_for(address, Type::STREAM, Protocol::TCP).map(Fd::from),
             |handle| Connect {
                 address,
                 begun: false,

@@ -12,7 +12,7 @@ use super::{Body, OpCell, fits, plain_table, take, write};
 use crate::cell::{self, Home, Ptr, Run, VTable, header, phase};
 use crate::completion;
 use crate::error::Error;
-use crate::id::{Kind, ObjectId};
+use crate::id::ObjectId;
 use crate::local::Local;
 use crate::operation::{Operation, Returned};
 use crate::sync::atomic::{AtomicU32, Ordering};
@@ -247,14 +247,10 @@ impl<P: Placed> Body for Awaited<P> {
     }
 }
 
-/// Whether a finished operation keeps its direction.
-const fn keeps(kind: Kind) -> bool {
-    matches!(kind, Kind::Read | Kind::Accept)
-}
-
 const fn table<P: Placed>() -> VTable {
     VTable {
-        holds: keeps(P::Op::KIND),
+        // What has taken keeps its direction, until its output is taken or given back.
+        holds: P::Op::KIND.takes(),
         // Unless somebody is to be told.
         at_once: Some(|cell| {
             header(cell).phase() == phase::DONE
@@ -355,7 +351,7 @@ unsafe fn give_back<P: Placed>(cell: Ptr, home: &Home) {
         name,
         home,
         returned: None,
-        holds: keeps(P::Op::KIND),
+        holds: P::Op::KIND.takes(),
     };
     let returned = op.give_back(result);
     held.returned = returned.filter(|_| !mutant("future-gives-nothing-back"));
@@ -467,7 +463,7 @@ impl<O: Operation> Awaiting<O> {
         mem::forget(self);
         // SAFETY: it is finished, so the cell is the future's alone; `place` wrote it as this.
         let (op, result) = unsafe { Self::TAKE(cell, &home) };
-        if keeps(O::KIND) {
+        if O::KIND.takes() {
             name.let_go(&home, None);
         }
         drop(waker); // Which may do anything.

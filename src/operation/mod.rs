@@ -31,7 +31,7 @@ use crate::sync::mutant;
 pub(crate) use awaited::Awaiting;
 pub use key::OperationKey;
 pub(crate) use request::{Attempted, wanted};
-pub use request::{Call, Parts, Request, Returned};
+pub use request::{Call, Envelope, Parts, Request, Returned};
 pub(crate) use result::{
     Admitted, admit, asking, cancelled, code, complete, complete_or_cancel, decode, taken,
 };
@@ -456,7 +456,7 @@ const fn table<S: Ends>(counted: bool) -> VTable {
 const fn plain_table<S: Body>(run: Run, discard: Run) -> VTable {
     VTable {
         kind: S::Op::KIND,
-        reads: matches!(S::Op::KIND, Kind::Read | Kind::Accept),
+        reads: S::Op::KIND.takes(),
         class: class_of::<S>(),
         counted: false,
         run,

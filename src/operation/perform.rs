@@ -3,6 +3,7 @@
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
 
 use rustix::buffer::Buffer;
@@ -10,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::{MaybeUninitSlice, SockRef, Socket};
 
-use super::{Parts, Request};
+use super::{Envelope, Parts, Request};
 
 /// A descriptor, as an operation knows it.
 pub(crate) type Fd = std::os::fd::OwnedFd;
@@ -45,6 +46,25 @@ pub(crate) fn perform(fd: &Fd, request: Request) -> i64 {
             late.filled(result.unwrap_or(0));
             result
         }
+        Request::RecvFrom { ptr, len, envelope } => {
+            // SAFETY: see above.
+            unsafe { receive_from(fd, ptr, len, envelope) }
+        }
+        Request::RecvFromLate { mut into, envelope } => {
+            // SAFETY: see above.
+            let late = unsafe { into.as_mut() };
+            let room = late.bind();
+            // SAFETY: the room is as long as it says, and nobody else's; for the rest see above.
+            let result = unsafe { receive_from(fd, room.as_mut_ptr(), room.len(), envelope) };
+            late.filled(result.unwrap_or(0));
+            result
+        }
+        Request::SendTo { ptr, len, to } => {
+            // SAFETY: see above.
+            let bytes = unsafe { std::slice::from_raw_parts(ptr, len) };
+            // SAFETY: see above.
+            send_to(fd, bytes, unsafe { *to })
+        }
         // SAFETY: see above.
         request => unsafe { call(fd, request) },
     };
@@ -61,6 +81,61 @@ where
     for<'a> &'a mut [T]: Buffer<u8>,
 {
     retry(|| rustix::net::recv(fd, &mut *room, RecvFlags::empty()).map(|(_, count)| count))
+}
+
+/// Takes a datagram: how much of it fitted.
+///
+/// # Safety
+///
+/// `ptr` is good for writing `len` bytes, `envelope` for writing, and both are nobody else's.
+unsafe fn receive_from(
+    fd: &Fd,
+    ptr: *mut u8,
+    len: usize,
+    envelope: *mut Envelope,
+) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    let room = unsafe { std::slice::from_raw_parts_mut(ptr.cast::<MaybeUninit<u8>>(), len) };
+    let (count, came) = retry(|| datagram(fd, room))?;
+    // SAFETY: the caller's promise.
+    unsafe { *envelope = came };
+    Ok(count)
+}
+
+/// Linux says how long it was, when it is asked so.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn datagram(fd: &Fd, room: &mut [MaybeUninit<u8>]) -> Result<(usize, Envelope), Errno> {
+    let len = room.len();
+    let (_, whole, peer) = rustix::net::recvfrom(fd, room, RecvFlags::TRUNC)?;
+    let envelope = Envelope {
+        peer: peer.and_then(|peer| peer.try_into().ok()),
+        truncated: whole > len,
+    };
+    Ok((whole.min(len), envelope))
+}
+
+/// Elsewhere `recvmsg` tells, which takes longer.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+use datagram_by_message as datagram;
+
+#[cfg(any(test, not(any(target_os = "linux", target_os = "android"))))]
+fn datagram_by_message(fd: &Fd, room: &mut [MaybeUninit<u8>]) -> Result<(usize, Envelope), Errno> {
+    let mut parts = [MaybeUninitSlice::new(room)];
+    let came = SockRef::from(fd).recv_from_vectored(&mut parts);
+    let (count, flags, peer) = came.map_err(|error| errno(&error))?;
+    let envelope = Envelope {
+        peer: peer.as_socket(),
+        truncated: flags.is_truncated(),
+    };
+    Ok((count, envelope))
+}
+
+fn send_to(fd: &Fd, bytes: &[u8], to: Option<SocketAddr>) -> Result<usize, Errno> {
+    let flags = SendFlags::NOSIGNAL;
+    retry(|| match &to {
+        Some(to) => rustix::net::sendto(fd, bytes, flags, to),
+        None => rustix::net::send(fd, bytes, flags),
+    })
 }
 
 fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
@@ -108,7 +183,10 @@ unsafe fn call(fd: &Fd, request: Request) -> Result<usize, Errno> {
         },
         Request::Ready { .. } => Ok(0),
         Request::None
-        | Request::ReadLate { .. } // made by the caller
+        | Request::ReadLate { .. } // made by the caller, as are the next three
+        | Request::RecvFrom { .. }
+        | Request::RecvFromLate { .. }
+        | Request::SendTo { .. }
         | Request::Timer
         | Request::Call(_)
         | Request::ByHand(_)
@@ -168,7 +246,7 @@ unsafe fn write_vectored(fd: &Fd, parts: &mut dyn Parts) -> Result<usize, Errno>
     })
 }
 
-fn accept(fd: &Socket, peer: &mut Option<std::net::SocketAddr>) -> Result<usize, Errno> {
+fn accept(fd: &Socket, peer: &mut Option<SocketAddr>) -> Result<usize, Errno> {
     retry(|| {
         let (socket, address) = fd.accept().map_err(|error| errno(&error))?;
         socket
@@ -197,5 +275,37 @@ fn connect(fd: &Socket, address: socket2::SockAddr, begun: &mut bool) -> Result<
             Err(error) if errno(&error) == Errno::NOTCONN => Err(Errno::WOULDBLOCK),
             Err(error) => Err(errno(&error)),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each system's way says of datagrams of as many bytes, taken with room for four.
+    fn told(take: fn(&Fd, &mut [MaybeUninit<u8>]) -> Result<(usize, Envelope), Errno>) {
+        let [from, to] =
+            [(); 2].map(|()| std::net::UdpSocket::bind("127.0.0.1:0").expect("a port on loopback"));
+        let (address, peer) = (
+            to.local_addr().expect("one"),
+            from.local_addr().expect("one"),
+        );
+        to.set_nonblocking(true).expect("so that no test hangs");
+        let to = Fd::from(to);
+        for (sent, count, truncated) in [(0, 0, false), (4, 4, false), (5, 4, true)] {
+            from.send_to(&[7; 5][..sent], address).expect("to be sent");
+            let mut room = [MaybeUninit::new(0); 4];
+            let (came, envelope) = take(&to, &mut room).expect("it is there");
+            let told = (came, envelope.peer, envelope.truncated);
+            assert_eq!(told, (count, Some(peer), truncated), "of {sent} bytes");
+        }
+        let none = take(&to, &mut [MaybeUninit::new(0); 4]);
+        assert_eq!(none.err(), Some(Errno::WOULDBLOCK));
+    }
+
+    #[test]
+    fn a_datagram_says_from_whom_it_is_and_whether_it_fitted() {
+        told(datagram);
+        told(datagram_by_message);
     }
 }

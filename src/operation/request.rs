@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
-use crate::buf::LateBuf;
+use crate::buf::{Datagram, LateBuf};
 
 /// What an operation wants from the backend. The addresses are good for as long as the backend has the cell.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,31 @@ pub enum Request {
     ReadVectored(NonNull<dyn Parts>),
     /// Bytes from several parts, one after the other.
     WriteVectored(NonNull<dyn Parts>),
+    /// A datagram to `ptr`, the first `len` bytes of it; the result says how many came.
+    RecvFrom {
+        /// Where to.
+        ptr: *mut u8,
+        /// How many at most.
+        len: usize,
+        /// Where it is said what came.
+        envelope: *mut Envelope,
+    },
+    /// A datagram into a buffer that is taken from its pool when there is one.
+    RecvFromLate {
+        /// Where the buffer goes.
+        into: NonNull<LateBuf>,
+        /// Where it is said what came.
+        envelope: *mut Envelope,
+    },
+    /// A datagram of `len` bytes from `ptr`.
+    SendTo {
+        /// Where from.
+        ptr: *const u8,
+        /// How many.
+        len: usize,
+        /// To whom; or to whom the socket is connected.
+        to: *const Option<SocketAddr>,
+    },
     /// A connection; the result is its descriptor.
     Accept {
         /// Where the peer's address goes.
@@ -72,6 +97,15 @@ pub enum Request {
     },
 }
 
+/// What is known of a datagram beside its bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Envelope {
+    /// Who sent it, once it has come; none, too, if that is no address of the internet.
+    pub peer: Option<SocketAddr>,
+    /// Whether there was more of it than room.
+    pub truncated: bool,
+}
+
 /// What an operation took from its direction and gives back: the next one gets it first.
 #[derive(Debug)]
 pub enum Returned {
@@ -79,6 +113,8 @@ pub enum Returned {
     Bytes(Vec<u8>),
     /// A listener's connection, and its other end.
     Accepted(OwnedFd, SocketAddr),
+    /// A datagram, in memory of its own.
+    Datagram(Datagram),
     /// So many units of what a model deals in.
     Units(usize),
 }
