@@ -185,8 +185,8 @@ impl Error {
         self.operation
     }
 
-    /// The address it was about: the one to listen on or to connect to, the listener's of an accept, the socket's that was
-    /// brought to the port. `None` where there is none; of a stream's operations whoever initiated them knows it.
+    /// The address it was about: the one to listen on, to connect to or to send to, the listener's of an accept, the socket's that
+    /// was brought to the port. `None` where there is none; of a stream's operations whoever initiated them knows it.
     pub fn address(&self) -> Option<SocketAddr> {
         match self.about.as_deref() {
             Some(About::Address(address)) => Some(*address),
@@ -195,7 +195,8 @@ impl Error {
     }
 
     /// How many bytes a composed operation (`read_exact`, `read_until`, `write_all`) had transferred before; of
-    /// [`accept_each`](crate::net::TcpListener::accept_each) how many connections.
+    /// [`accept_each`](crate::net::TcpListener::accept_each) how many connections, and of
+    /// [`recv_each`](crate::net::UdpSocket::recv_each) how many datagrams.
     pub fn transferred(&self) -> usize {
         self.transferred
     }
@@ -231,7 +232,12 @@ impl fmt::Display for Error {
             write!(f, ": {text}")?;
         }
         if self.transferred > 0 {
-            write!(f, " (after {} bytes)", self.transferred)?;
+            let what = match self.operation {
+                Kind::Accept => "connections",
+                Kind::Receive => "datagrams",
+                _ => "bytes",
+            };
+            write!(f, " (after {} {what})", self.transferred)?;
         }
         Ok(())
     }
