@@ -1,7 +1,7 @@
 //! What was taken from a reading direction and given back: it is served before the socket, in front of what comes.
 //!
-//! A read that found its delimiter has read on; a future that was dropped has taken what nobody got. Such bytes, and such
-//! connections of a listener, lie here under their object's index. Whoever holds the direction puts and takes, nobody else;
+//! A read that found its delimiter has read on; a future that was dropped has taken what nobody got. Such bytes,
+//! datagrams and connections lie here under their object's index. Whoever holds the direction puts and takes, nobody else;
 //! `Entry::shelved` says whether there is anything, so that a direction without pays one look for it.
 #![allow(unsafe_code)] // an operation's buffers are known by address
 

@@ -17,11 +17,11 @@ use crate::sync::Arc;
 /// this crate's; but somebody has to run the proactor, [in the background](crate::Proactor::start) most simply.
 ///
 /// - The operation begins when the future is first polled. It is woken from the thread that completes the operation.
-/// - Dropped before the operation's end, it asks it to end as cancelled. **Nothing is lost:** what a read has taken, and a
-///   connection that was accepted, goes back to the stream or listener and comes out first, also if the operation was finished and its
-///   output not yet taken, and also from within a composed read. What a write has written is written.
-/// - So a read or an accept keeps its direction until its output is taken or the future is dropped: the next one of that stream
-///   or listener waits for that, in whichever form it is. Whoever keeps the future of a finished read unpolled and waits for
+/// - Dropped before the operation's end, it asks it to end as cancelled. **Nothing is lost:** what a read has taken, a
+///   datagram that was received and a connection that was accepted go back to the stream, socket or listener and come out first, also if
+///   the operation was finished and its output not yet taken, and also from within a composed read. What a write has written is written.
+/// - So a read, a receive or an accept keeps its direction until its output is taken or the future is dropped: the next one of that
+///   object waits for that, in whichever form it is. Whoever keeps the future of a finished read unpolled and waits for
 ///   a later read of the same stream waits for ever.
 /// - On a closed port it ends as closed at once. While the proactor is stopped it waits for a
 ///   [`restart`](crate::Proactor::restart), as everything does.

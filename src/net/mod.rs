@@ -1,14 +1,14 @@
-//! TCP: listeners, streams, and the operations on them.
+//! TCP and UDP: listeners, streams, sockets for datagrams, and the operations on them.
 //!
 //! Operations of one direction of one stream are carried out in the order in which they were initiated, also composed ones
-//! ([`read_exact`](TcpStream::read_exact), [`read_until`](TcpStream::read_until), [`write_all`](TcpStream::write_all)), which nothing comes between. Dropping an object's last
+//! ([`read_exact`](TcpStream::read_exact), [`read_until`](TcpStream::read_until), [`write_all`](TcpStream::write_all)), which nothing comes between. Several receives of one socket get one datagram each, in order. Dropping an object's last
 //! handle closes it, and ends what is pending as cancelled.
 //!
 //! # Errors
 //!
 //! None of the methods that describe an operation fails or panics: what goes wrong comes out with the output, as an
 //! [`Error`](crate::Error) that names the operation, and the address for [`bind`](TcpListener::bind), [`connect`](TcpStream::connect),
-//! [`accept`](TcpListener::accept) and what brings a socket to the port.
+//! [`accept`](TcpListener::accept), [`send_to`](UdpSocket::send_to) and what brings a socket to the port.
 //!
 //! | output ends as | of which operations | when |
 //! |---|---|---|
@@ -20,6 +20,9 @@
 //! | [`LimitReached`](crate::ErrorKind::LimitReached) | `read_until` | the buffer is full, and the delimiter has not come |
 //! | [`WriteZero`](crate::ErrorKind::WriteZero) | `write_all` | the stream takes no more |
 //! | [`Os`](crate::ErrorKind::Os) | all | the operating system refused: [`source`](std::error::Error::source) says why |
+//!
+//! Of datagrams the system's are: one too long to be sent; and, on a connected socket, what the network says of one that was sent before
+//! (nobody receives there, no way leads there), which ends the next operation and no other.
 //!
 //! In every case the buffers come back.
 

@@ -102,9 +102,12 @@ unsafe fn receive_from(
     Ok(count)
 }
 
+/// How much of a datagram fitted, and its envelope.
+type Came = Result<(usize, Envelope), Errno>;
+
 /// Linux says how long it was, when it is asked so.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn datagram(fd: &Fd, room: &mut [MaybeUninit<u8>]) -> Result<(usize, Envelope), Errno> {
+fn datagram(fd: &Fd, room: &mut [MaybeUninit<u8>]) -> Came {
     let len = room.len();
     let (_, whole, peer) = rustix::net::recvfrom(fd, room, RecvFlags::TRUNC)?;
     let envelope = Envelope {
@@ -119,7 +122,7 @@ fn datagram(fd: &Fd, room: &mut [MaybeUninit<u8>]) -> Result<(usize, Envelope), 
 use datagram_by_message as datagram;
 
 #[cfg(any(test, not(any(target_os = "linux", target_os = "android"))))]
-fn datagram_by_message(fd: &Fd, room: &mut [MaybeUninit<u8>]) -> Result<(usize, Envelope), Errno> {
+fn datagram_by_message(fd: &Fd, room: &mut [MaybeUninit<u8>]) -> Came {
     let mut parts = [MaybeUninitSlice::new(room)];
     let came = SockRef::from(fd).recv_from_vectored(&mut parts);
     let (count, flags, peer) = came.map_err(|error| errno(&error))?;
@@ -283,7 +286,7 @@ mod tests {
     use super::*;
 
     /// What each system's way says of datagrams of as many bytes, taken with room for four.
-    fn told(take: fn(&Fd, &mut [MaybeUninit<u8>]) -> Result<(usize, Envelope), Errno>) {
+    fn told(take: fn(&Fd, &mut [MaybeUninit<u8>]) -> Came) {
         let [from, to] =
             [(); 2].map(|()| std::net::UdpSocket::bind("127.0.0.1:0").expect("a port on loopback"));
         let (address, peer) = (
