@@ -46,6 +46,9 @@ struct Options {
     /// Few and short rounds: to see whether it works, not to compare
     #[arg(long, conflicts_with = "from")]
     quick: bool,
+    /// So many rounds of whatever has rounds: more where others use the machine, too
+    #[arg(long, value_name = "N", conflicts_with = "from", value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: Option<u16>,
     /// Measure nothing, and take the figures from this file
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
@@ -98,7 +101,7 @@ fn measure(options: &Options, kept: &Path) -> Outcome<Report> {
     for (done, part) in parts.iter().enumerate() {
         let began = Instant::now();
         eprintln!("[{}/{}] {part}", done + 1, parts.len());
-        let rows = part.measure(options.quick)?;
+        let rows = part.measure(options.quick, options.rounds)?;
         if rows.is_empty() {
             eprintln!("      nothing");
             continue;

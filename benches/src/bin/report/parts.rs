@@ -1,5 +1,6 @@
 //! The parts of a report, each measured by a program of its own.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -67,7 +68,11 @@ impl Part {
         };
         let run = |program, arguments: &[&'static str]| Run {
             program,
-            arguments: [&["--json"], arguments, short].concat(),
+            arguments: [&["--json"], arguments, short]
+                .concat()
+                .into_iter()
+                .map(Cow::from)
+                .collect(),
             alone: false,
         };
         match self {
@@ -110,9 +115,13 @@ impl Part {
     }
 
     /// Has its programs measure, which show their progress on stderr.
-    pub(crate) fn measure(self, quick: bool) -> Result<Vec<Row>, String> {
+    pub(crate) fn measure(self, quick: bool, rounds: Option<u16>) -> Result<Vec<Row>, String> {
         let mut rows = Vec::new();
         for run in self.runs(quick) {
+            let run = match rounds.filter(|_| self != Self::Guards) {
+                Some(rounds) => run.with_rounds(rounds),
+                None => run,
+            };
             let said = run.said()?;
             rows.extend(match self {
                 Self::Guards => guarded(&said)?,
@@ -135,17 +144,24 @@ const OURS: &str = "--servers=proactor-leader-followers,proactor-work-stealing";
 #[derive(Clone)]
 struct Run {
     program: &'static str,
-    arguments: Vec<&'static str>,
+    arguments: Vec<Cow<'static, str>>,
     /// Whether all of it has one processor only.
     alone: bool,
 }
 
 impl Run {
+    fn with_rounds(mut self, rounds: u16) -> Self {
+        self.arguments
+            .retain(|argument| !argument.starts_with("--rounds="));
+        self.arguments.push(format!("--rounds={rounds}").into());
+        self
+    }
+
     /// What it says on its standard output.
     fn said(&self) -> Result<String, String> {
         let program = self.program;
         let ran = Command::new(beside(program)?)
-            .args(&self.arguments)
+            .args(self.arguments.iter().map(|argument| &**argument))
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output();
