@@ -72,7 +72,9 @@ fn run(options: Options) -> Result<(), Failure> {
 
     let proactor = options.serving.proactor()?;
     let port = proactor.port();
-    let listener = options.serving.listen(&proactor)?;
+    let listener = options
+        .serving
+        .bind(|address| TcpListener::bind(&proactor, address))?;
     let (lines, waiting) = async_channel::bounded(options.queue as usize);
     let ending = CancelToken::new();
     collect(&listener, lines, &ending);
@@ -87,7 +89,7 @@ fn run(options: Options) -> Result<(), Failure> {
         }
     });
     stop_on_signals(port)?;
-    announce(&listener)?;
+    announce(listener.local_addr())?;
     proactor.run();
     proactor.restart();
     ending.cancel(); // Nobody reads any more: the last sender goes with the last handler, and then the writer ends.

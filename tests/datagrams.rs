@@ -16,6 +16,7 @@ use std::sync::mpsc;
 use common::{SOON, any_port, everywhere, until};
 use proactor::net::{Datagram, UdpSocket};
 use proactor::{BufferPool, Error, ErrorKind, Kind, Proactor};
+use rustix::io::Errno;
 
 /// Bytes that can be told from any others by their number, `len` of them.
 fn numbered(number: usize, len: usize) -> Vec<u8> {
@@ -55,8 +56,8 @@ fn assert_names(error: &Error, operation: Kind, address: Option<SocketAddr>, err
     assert_eq!(told, (operation, address, Some(errno)), "{error}");
 }
 
-const EMSGSIZE: i32 = 90;
-const ECONNREFUSED: i32 = 111;
+const EMSGSIZE: i32 = Errno::MSGSIZE.raw_os_error();
+const ECONNREFUSED: i32 = Errno::CONNREFUSED.raw_os_error();
 
 #[test]
 fn datagrams_go_there_and_back_by_handler_future_and_wait() {

@@ -44,10 +44,12 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> Result<(), Failure> {
     let proactor = options.serving.proactor()?;
-    let listener = options.serving.listen(&proactor)?;
+    let listener = options
+        .serving
+        .bind(|address| TcpListener::bind(&proactor, address))?;
     serve(&listener, Store::new(proactor.port()));
     stop_on_signals(proactor.port())?;
-    announce(&listener)?;
+    announce(listener.local_addr())?;
     proactor.run(); // until the signal: there is always an accept under way
     proactor.restart();
     proactor.shutdown(Instant::now()); // every handler sees its operation cancelled, and lets go

@@ -65,7 +65,9 @@ where
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let proactor = options.serving.proactor()?;
-    let listener = options.serving.listen(&proactor)?;
+    let listener = options
+        .serving
+        .bind(|address| TcpListener::bind(&proactor, address))?;
     let server = Server::new(
         proactor.port(),
         options.header_timeout,
@@ -73,7 +75,7 @@ where
     );
     server.serve(&listener);
     stop_on_signals(proactor.port())?;
-    announce(&listener)?;
+    announce(listener.local_addr())?;
     proactor.run(); // until the signal: there is always an accept under way
     listener.close(); // who would connect now is refused
     server.end(&proactor, options.grace);

@@ -12,8 +12,7 @@ use std::num::NonZeroUsize;
 use std::thread;
 
 use clap::Args;
-use proactor::net::TcpListener;
-use proactor::{BackendKind, CompletionPort, Proactor, Strategy};
+use proactor::{BackendKind, CompletionPort, Error, Proactor, Strategy};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -50,8 +49,12 @@ impl Serving {
         })
     }
 
-    pub(crate) fn listen(&self, proactor: &Proactor) -> Result<TcpListener, Failure> {
-        TcpListener::bind(proactor, self.addr).map_err(|error| {
+    /// What `bind` opens at the address.
+    pub(crate) fn bind<S>(
+        &self,
+        bind: impl FnOnce(SocketAddr) -> Result<S, Error>,
+    ) -> Result<S, Failure> {
+        bind(self.addr).map_err(|error| {
             let change = match io::Error::from(error.clone()).kind() {
                 io::ErrorKind::AddrInUse => ": take another port (0 lets the system pick one)",
                 io::ErrorKind::AddrNotAvailable => ": --addr takes an address of this machine",
@@ -77,12 +80,14 @@ pub(crate) fn stop_on_signals(port: &CompletionPort) -> Result<(), Failure> {
 }
 
 /// Says where it listens, at once: whoever started the server waits for this line.
-pub(crate) fn announce(listener: &TcpListener) -> Result<(), Failure> {
-    let address = listener
-        .local_addr()
-        .map_err(|error| Failure::Failed(error.to_string()))?;
-    let mut stdout = io::stdout().lock();
-    // Whoever closed stdout does not want to know.
-    let _ = writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush());
+pub(crate) fn announce(address: Result<SocketAddr, Error>) -> Result<(), Failure> {
+    let address = address.map_err(|error| Failure::Failed(error.to_string()))?;
+    say(&format!("listening on {address}"));
     Ok(())
+}
+
+/// Says it at once; whoever closed stdout does not want to know.
+pub(crate) fn say(line: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }

@@ -55,7 +55,9 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> Result<(), Failure> {
     let proactor = options.serving.proactor()?;
-    let listener = options.serving.listen(&proactor)?;
+    let listener = options
+        .serving
+        .bind(|address| TcpListener::bind(&proactor, address))?;
     let server = Server {
         acceptor: certificate::acceptor(options.certificate.as_deref())?,
         port: proactor.port().clone(),
@@ -63,7 +65,7 @@ fn run(options: Options) -> Result<(), Failure> {
     };
     serve(&listener, server);
     stop_on_signals(proactor.port())?;
-    announce(&listener)?;
+    announce(listener.local_addr())?;
     proactor.run(); // until the signal: there is always an accept under way
     proactor.restart();
     proactor.shutdown(Instant::now()); // every future is dropped, and its connection with it

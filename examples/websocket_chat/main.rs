@@ -59,7 +59,9 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> Result<(), Failure> {
     let proactor = options.serving.proactor()?;
-    let listener = options.serving.listen(&proactor)?;
+    let listener = options
+        .serving
+        .bind(|address| TcpListener::bind(&proactor, address))?;
     let house = Arc::new(House {
         room: Room::new(options.queue.into()),
         port: proactor.port().clone(),
@@ -69,7 +71,7 @@ fn run(options: Options) -> Result<(), Failure> {
     });
     serve(&listener, Arc::clone(&house));
     stop_on_signals(proactor.port())?;
-    announce(&listener)?;
+    announce(listener.local_addr())?;
     proactor.run(); // until the signal: there is always an accept under way
     proactor.restart();
     house.room.close();
