@@ -60,7 +60,8 @@ pub struct Datagrams(Series<Receiving>);
 impl UdpSocket {
     /// Receives datagrams one after the other, each into a buffer of `pool`, and calls `each` with every one of them: the loop of a
     /// server. The next receive is initiated before `each` is called, so with several threads it may run on several at once, and in
-    /// another order than they came.
+    /// another order than they came. It waits for nothing that `each` begins: where answers take longer than questions, take the
+    /// [stream](Self::datagrams), or receive again once the answer is sent, and what comes too fast waits with the system.
     ///
     /// `each` is told of trouble, too, and the loop goes on by itself, as the [stream](Datagrams) does.
     ///

@@ -96,6 +96,43 @@ fn a_stream_that_is_dropped_gives_back_what_it_has() {
 }
 
 #[test]
+fn several_streams_of_one_socket_have_each_datagram_once() {
+    const SENT: usize = 300;
+    everywhere(|setup| {
+        let proactor = setup.build();
+        proactor.start().unwrap();
+        let (socket, address, peer) = socket_and_peer(&proactor);
+        let (to, came) = mpsc::channel();
+        let pool = BufferPool::new(64);
+        let receiving = [(); 3].map(|()| {
+            let (mut datagrams, to) = (socket.datagrams(&pool), to.clone());
+            proactor.spawn(async move {
+                while let Some(datagram) = datagrams.next().await {
+                    to.send(datagram.unwrap().to_vec()).unwrap();
+                }
+            })
+        });
+        let mut numbers = Vec::new();
+        for number in 0..SENT {
+            peer.send_to(&numbered(number, 8), address).unwrap();
+            if number >= 20 {
+                numbers.push(came.recv_timeout(SOON).unwrap());
+            }
+        }
+        numbers.extend((0..20).map(|_| came.recv_timeout(SOON).unwrap()));
+        socket.close();
+        for stream in receiving {
+            stream.wait().unwrap();
+        }
+        assert!(came.try_recv().is_err(), "one came twice");
+        let number = |bytes: Vec<u8>| usize::from_le_bytes(bytes.try_into().unwrap());
+        let mut numbers: Vec<_> = numbers.into_iter().map(number).collect();
+        numbers.sort_unstable();
+        assert!(numbers.into_iter().eq(0..SENT));
+    });
+}
+
+#[test]
 fn an_error_that_lasts_is_told_and_ends_a_stream() {
     everywhere(|setup| {
         let proactor = setup.build();
