@@ -1,12 +1,13 @@
 //! Receives that are cancelled, limited, closed or dropped: none takes a datagram with it.
 
 use std::future::{IntoFuture, poll_fn};
+use std::net::{SocketAddr, UdpSocket as StdSocket};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use proactor::net::{Datagram, RecvFromWith, UdpSocket};
@@ -124,7 +125,7 @@ fn closing_or_dropping_ends_what_is_pending_and_what_comes_later() {
         let (error, _) = closed.into_fd().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed);
         // Its address is free again.
-        std::net::UdpSocket::bind(address).unwrap();
+        StdSocket::bind(address).unwrap();
     });
 }
 
@@ -226,7 +227,7 @@ fn a_descriptor_comes_out_with_what_was_given_back() {
         };
         assert_eq!((&first[..], first.is_truncated()), (&b"firs"[..], true));
         assert_eq!(first.peer(), peer.local_addr().unwrap());
-        let std = std::net::UdpSocket::from(fd);
+        let std = StdSocket::from(fd);
         let mut buf = [0; 16];
         let (count, from) = std.recv_from(&mut buf).unwrap();
         assert_eq!((&buf[..count], from), (&b"second"[..], first.peer()));
@@ -234,33 +235,42 @@ fn a_descriptor_comes_out_with_what_was_given_back() {
     });
 }
 
+const SENT: usize = 2000;
+/// More would be lost by the kernel.
+const ON_THE_WAY: usize = 40;
+
+/// Sends as many, of which few are on the way at a time: `got` says how many were received.
+fn send_all(
+    peer: StdSocket,
+    address: SocketAddr,
+    got: &Arc<AtomicUsize>,
+    mut random: Random,
+) -> JoinHandle<()> {
+    let got = Arc::clone(got);
+    thread::spawn(move || {
+        for number in 0..SENT {
+            until("some are received", || {
+                number < got.load(Ordering::SeqCst) + ON_THE_WAY
+            });
+            let len = 8 + random.within(0, 56);
+            peer.send_to(&numbered(number, len), address).unwrap();
+            if random.within(0, 3) == 0 {
+                thread::yield_now();
+            }
+        }
+    })
+}
+
 /// While a peer sends, futures are begun, and dropped at whatever point they have come to.
 #[test]
 fn futures_dropped_at_any_moment_lose_no_datagram() {
-    const SENT: usize = 2000;
-    /// More would be dropped by the kernel.
-    const ON_THE_WAY: usize = 40;
     everywhere_once(|setup| {
         let mut random = Random::new();
         let proactor = build(setup);
         proactor.start().expect("threads");
         let (socket, address, peer) = socket_and_peer(&proactor);
         let got = Arc::new(AtomicUsize::new(0));
-        let sender = {
-            let (got, mut random) = (Arc::clone(&got), random.fork());
-            thread::spawn(move || {
-                for number in 0..SENT {
-                    until("some are received", || {
-                        number < got.load(Ordering::SeqCst) + ON_THE_WAY
-                    });
-                    let len = 8 + random.within(0, 56);
-                    peer.send_to(&numbered(number, len), address).unwrap();
-                    if random.within(0, 3) == 0 {
-                        thread::yield_now();
-                    }
-                }
-            })
-        };
+        let sender = send_all(peer, address, &got, random.fork());
         let pool = BufferPool::new(64);
         while got.load(Ordering::SeqCst) < SENT {
             let yields = random.within(0, 40);
@@ -273,6 +283,45 @@ fn futures_dropped_at_any_moment_lose_no_datagram() {
                     assert_eq!(*datagram, numbered(number, datagram.len()), "{number}");
                     got.fetch_add(1, Ordering::SeqCst);
                 }
+            }
+        }
+        sender.join().expect("it sends");
+    });
+}
+
+/// While a peer sends, receives are begun and cancelled, or limited: each ends with the next datagram, or without any.
+#[test]
+fn receives_cancelled_at_any_moment_lose_no_datagram() {
+    everywhere_once(|setup| {
+        let mut random = Random::new();
+        let proactor = setup.build();
+        proactor.start().expect("threads");
+        let (socket, address, peer) = socket_and_peer(&proactor);
+        let got = Arc::new(AtomicUsize::new(0));
+        let sender = send_all(peer, address, &got, random.fork());
+        let pool = BufferPool::new(64);
+        let (to, ended) = mpsc::channel();
+        while got.load(Ordering::SeqCst) < SENT {
+            let (token, to) = (CancelToken::new(), to.clone());
+            let limit = Duration::from_millis(random.within(0, 50) as u64);
+            let receiving = socket.recv_from_with(&pool).timeout(limit);
+            let receiving = receiving.cancel_with(&token);
+            let key = receiving.then(move |output| to.send(output).unwrap());
+            for _ in 0..random.within(0, 40) {
+                thread::yield_now();
+            }
+            match random.within(0, 4) {
+                0 => drop(proactor.port().cancel(key)),
+                1 => token.cancel(),
+                2 => socket.cancel(),
+                _ => {}
+            }
+            match ended.recv_timeout(SOON).expect("an end") {
+                Ok(datagram) => {
+                    let number = got.fetch_add(1, Ordering::SeqCst);
+                    assert_eq!(*datagram, numbered(number, datagram.len()), "{number}");
+                }
+                Err(error) => assert!(error.is_cancelled() || error.is_timeout(), "{error}"),
             }
         }
         sender.join().expect("it sends");
