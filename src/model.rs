@@ -111,8 +111,30 @@ impl ModelPort {
         at_once: bool,
         objects: usize,
     ) -> Self {
+        let port = Self::unused(dispatcher, workers, seats, at_once, objects);
+        port.wanted()
+    }
+
+    /// As `new`, but nothing was ever opened: nobody need sit.
+    ///
+    /// # Panics
+    ///
+    /// If the strategy refuses.
+    pub fn unused(
+        dispatcher: Box<dyn Dispatcher>,
+        workers: usize,
+        seats: usize,
+        at_once: bool,
+        objects: usize,
+    ) -> Self {
         let kernel = Script::new(seats, at_once, objects);
         Self::of(kernel, dispatcher, workers, Knobs::default())
+    }
+
+    /// As if something had been opened: its workers sit.
+    fn wanted(self) -> Self {
+        self.port.0.sleep.want();
+        self
     }
 
     /// As `new`, with two seats and no objects, where `most` calls from outside may be pending.
@@ -126,7 +148,7 @@ impl ModelPort {
             max_pending: Some(most),
             ..Knobs::default()
         };
-        Self::of(Script::new(2, true, 0), dispatcher, workers, knobs)
+        Self::of(Script::new(2, true, 0), dispatcher, workers, knobs).wanted()
     }
 
     fn of(
@@ -178,7 +200,7 @@ impl ModelPort {
             ..Knobs::default()
         };
         let kernel = Script::new(seats, seats > 1, objects);
-        Self::of(kernel, strategy.dispatcher(), workers, knobs)
+        Self::of(kernel, strategy.dispatcher(), workers, knobs).wanted()
     }
 
     /// A port that is used alone, whose lane has up to `threads` threads.

@@ -10,7 +10,9 @@ compile_error!(
 );
 
 #[cfg(proactor_loom)]
-pub use run::{Once, Seen, Wait, join, kills, model, model_at, port, port_at_once, workers};
+pub use run::{
+    Once, Seen, Wait, join, kills, model, model_at, port, port_at_once, unused_port, workers,
+};
 
 #[cfg(proactor_loom)]
 mod run {
@@ -143,6 +145,16 @@ mod run {
     /// few workers show it.
     pub fn port_at_once(strategy: Strategy, workers: usize, objects: usize) -> ModelPort {
         ModelPort::new(strategy.dispatcher(), workers, 1, true, objects)
+    }
+
+    /// As [`port`], but nothing was ever opened in it: nobody need sit.
+    pub fn unused_port(
+        strategy: Strategy,
+        workers: usize,
+        seats: usize,
+        objects: usize,
+    ) -> ModelPort {
+        ModelPort::unused(strategy.dispatcher(), workers, seats, seats > 1, objects)
     }
 
     /// Starts `count` threads that work for `port`.

@@ -181,6 +181,7 @@ impl Inner {
         if self.closed.load(Ordering::Relaxed) {
             return Err(closed());
         }
+        self.sleep.want();
         let owner = Arc::into_raw(Arc::clone(self)).cast::<()>();
         let entry = self.backend.open(fd, drains, owner).map_err(|error| {
             Self::let_go(owner);
@@ -211,10 +212,16 @@ impl Inner {
         }
     }
 
+    /// Where a timer is about to be armed; sees to it that somebody sits to hear of it.
+    pub(crate) fn alarm(&self) -> &dyn Backend {
+        self.sleep.want();
+        &*self.backend
+    }
+
     /// Arms a timer operation.
     pub(crate) fn arm(&self, cell: Ptr, at: Instant) {
         // SAFETY: the cell was placed by the caller as a timer operation's, and is nobody else's yet.
-        let over = unsafe { self.timers.arm(&*self.backend, cell, at) };
+        let over = unsafe { self.timers.arm(self.alarm(), cell, at) };
         if let Some(over) = over {
             self.complete(over, None);
         }
@@ -233,7 +240,7 @@ impl Inner {
         // SAFETY: the cell was placed by the caller, and is nobody else's yet.
         let part = unsafe { part(cell) };
         self.timers
-            .limit(&*self.backend, &self.home, cell, at, |limit, generation| {
+            .limit(self.alarm(), &self.home, cell, at, |limit, generation| {
                 part.set_limit(limit, generation);
             });
     }

@@ -9,8 +9,8 @@
 //!    looks for work. One of the two sees the other.
 //! 2. A waker that sees somebody search, or the bell rung, goes home. Who searches and finds hands the search on if
 //!    there is more; who searches in vain is announced as asleep before it looks for the last time, and hands on if that finds.
-//! 3. Nobody parks while a seat is free. Who leaves the last seat to run handlers promotes a parked worker: at once where
-//!    two may sit, through the watch where only one may.
+//! 3. Nobody parks while a seat is free and wanted, as it is once there may be anything to hear of. Who leaves the last seat to
+//!    run handlers promotes a parked worker: at once where two may sit, through the watch where only one may.
 //! 4. The bell wakes one, any. A worker that is meant itself is called in the word; who hears in its stead rings again, and no
 //!    seat is free until it has risen.
 //!
@@ -34,6 +34,8 @@ const WATCHED: u64 = 1 << 27;
 const FOREIGN: u64 = 1 << 28;
 /// How many of those who sit only look, and are awake.
 const LOOKING: u64 = 1 << 29;
+/// There is something to sit for; from then on for ever.
+const WANTED: u64 = 1 << 56;
 /// Where the word says who has each seat: a worker's index and 1, and whether it is called.
 const SITTERS: [u32; 2] = [32, 44];
 const WHO: u64 = 0x7ff;
@@ -101,6 +103,11 @@ const fn parked(word: u64) -> u64 {
 
 const fn searching(word: u64) -> u64 {
     (word >> 15) & 0x7ff
+}
+
+/// Whether one of those who are parked is to sit.
+const fn lacks_sitter(word: u64) -> bool {
+    word & WANTED != 0 && seated(word) == 0 && parked(word) > 0
 }
 
 /// How long the seat may stand empty before the watcher takes it: twice this at most.
@@ -203,9 +210,23 @@ impl Sleep {
         before & FOREIGN == 0
     }
 
-    /// Whether a thread sits.
+    /// Whether there may be something to hear of for who sits, beside the bell.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & WANTED != 0
+    }
+
+    /// There is about to be something to hear of: somebody is to sit.
+    pub(crate) fn want(&self) {
+        let set = || self.word.fetch_or(WANTED, Ordering::Relaxed) | WANTED;
+        if !self.is_wanted() && lacks_sitter(set()) && !mutant("wanted-quietly") {
+            self.unpark(None);
+        }
+    }
+
+    /// Whether no event goes unheard: a thread sits, or there is nothing to hear of.
     pub(crate) fn is_watched(&self) -> bool {
-        seated(self.word.load(Ordering::Relaxed)) > 0
+        let word = self.word.load(Ordering::Relaxed);
+        seated(word) > 0 || word & WANTED == 0
     }
 
     /// Whether there is a seat to be had. Not while somebody who sits is called: the bell would not reach that one.
@@ -306,19 +327,14 @@ impl Sleep {
         if mutant("watch-kept") {
             return;
         }
-        let word = self.word.fetch_and(!WATCHED, Ordering::Relaxed);
-        if seated(word) == 0
-            && parked(word) > 0
-            && self.word.fetch_or(WATCHED, Ordering::Relaxed) & WATCHED == 0
-        {
-            self.appoint();
+        if lacks_sitter(self.word.fetch_and(!WATCHED, Ordering::Relaxed)) {
+            self.promote();
         }
     }
 
     /// This worker goes to work, or away: somebody else is to sit, if nobody does.
     pub(crate) fn hand_over(&self) {
-        let word = self.word.load(Ordering::Relaxed);
-        if seated(word) == 0 && parked(word) > 0 && !mutant("promote-nobody") {
+        if lacks_sitter(self.word.load(Ordering::Relaxed)) && !mutant("promote-nobody") {
             self.promote();
         }
     }
@@ -446,7 +462,7 @@ impl Sleep {
         self.word.fetch_sub(SEARCHING, Ordering::Relaxed);
     }
 
-    /// Sleeps until told, unless a seat is free or `recheck` says that there is something to do.
+    /// Sleeps until told, unless a seat is free and wanted, or `recheck` says that there is something to do.
     pub(crate) fn park(
         &self,
         index: usize,
@@ -456,7 +472,8 @@ impl Sleep {
         {
             let mut waiters = self.waiters.lock();
             let word = self.word.fetch_add(PARKED, Ordering::Relaxed);
-            if self.is_free(word) && !mutant("park-beside-a-free-seat") {
+            let sits = word & WANTED != 0 && self.is_free(word);
+            if sits && !mutant("park-beside-a-free-seat") {
                 self.word.fetch_sub(PARKED, Ordering::Relaxed);
                 return Unparked::LookAgain;
             }
@@ -573,6 +590,6 @@ impl Sleep {
     pub(crate) fn is_quiet(&self) -> bool {
         let word = self.word.load(Ordering::Relaxed);
         let told = |parker: &CachePadded<Parker>| *parker.token.lock() != Token::Nothing;
-        word & !(RUNG | FOREIGN) == 0 && !self.parkers.iter().any(told)
+        word & !(RUNG | FOREIGN | WANTED) == 0 && !self.parkers.iter().any(told)
     }
 }

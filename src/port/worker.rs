@@ -233,7 +233,9 @@ impl Shift<'_> {
             return self.look_again(relied_on);
         }
         let index = self.local.index;
-        if !self.inner.sleep.sit(Some(index), Stay::Asleep) {
+        // Who waits for an output sits in any case: parked, it would have to look once a tick.
+        let sits = bounds.until.is_some() || self.inner.sleep.is_wanted();
+        if !(sits && self.inner.sleep.sit(Some(index), Stay::Asleep)) {
             let unparked = self
                 .inner
                 .sleep
@@ -325,7 +327,7 @@ impl Shift<'_> {
             return false;
         }
         let until = from_now(spin);
-        // Who spins hears of no event: so only beside somebody who does.
+        // Who spins hears of no event: so only beside somebody who does, or while there is none.
         while self.inner.sleep.is_watched() && Instant::now() < until {
             if self.is_restless() {
                 return true;

@@ -58,7 +58,7 @@ impl Future for Nap {
             }
             *begun = inner
                 .timers
-                .nap(&*inner.backend, &inner.home, *at, context.waker().clone());
+                .nap(inner.alarm(), &inner.home, *at, context.waker().clone());
             match begun {
                 Some(_) => Poll::Pending,
                 None => Poll::Ready(()),

@@ -134,7 +134,7 @@ impl Shift<'_> {
         next
     }
 
-    /// Looks for events, if nobody waits for them, and it has not done so just now.
+    /// Looks for events, if there are any and nobody waits for them, and it has not done so just now.
     #[cold]
     fn look(&mut self) {
         self.to_look = self.inner.pool.knobs.poll_every.get();
