@@ -69,6 +69,14 @@ fn who_opens_has_a_parked_worker_watch_the_only_seat() {
     );
 }
 
+#[test]
+fn mutant_who_opens_wakes_nobody_for_the_only_seat() {
+    kills(
+        "wanted-quietly",
+        "who_opens_has_a_parked_worker_watch_the_only_seat",
+    );
+}
+
 /// As before, but what is to be heard of is a timer.
 fn timer_against_park(seen: &Seen) {
     let port = unused_port(Strategy::LeaderFollowers, 1, 1, 0);
@@ -240,6 +248,30 @@ fn a_post_reaches_the_worker_of_an_unused_port() {
     );
 }
 
+#[test]
+fn mutant_who_parks_does_not_fence() {
+    kills(
+        "sleep-announce-fence",
+        "a_post_reaches_the_worker_of_an_unused_port",
+    );
+}
+
+#[test]
+fn mutant_who_posts_does_not_fence() {
+    kills(
+        "sleep-waker-fence",
+        "a_post_reaches_the_worker_of_an_unused_port",
+    );
+}
+
+#[test]
+fn mutant_who_unparks_does_not_notify() {
+    kills(
+        "unpark-no-notify",
+        "a_post_reaches_the_worker_of_an_unused_port",
+    );
+}
+
 /// Two posts from outside, of which the first one's handler waits for the second one's: both workers must come, and nobody ever sits.
 fn posts_against_park(seen: &Seen) {
     let port = unused_port(Strategy::LeaderFollowers, 2, 2, 0);
@@ -275,17 +307,10 @@ fn posts_reach_the_workers_of_an_unused_port() {
     );
 }
 
-macro_rules! a_post_needs {
-    ($($test:ident: $mutant:literal)*) => {$(
-        #[test]
-        fn $test() {
-            kills($mutant, "a_post_reaches_the_worker_of_an_unused_port");
-        }
-    )*};
-}
-
-a_post_needs! {
-    mutant_who_parks_does_not_fence: "sleep-announce-fence"
-    mutant_who_posts_does_not_fence: "sleep-waker-fence"
-    mutant_who_unparks_does_not_notify: "unpark-no-notify"
+#[test]
+fn mutant_who_unparks_one_of_two_does_not_notify() {
+    kills(
+        "unpark-no-notify",
+        "posts_reach_the_workers_of_an_unused_port",
+    );
 }

@@ -212,7 +212,7 @@ impl Sleep {
 
     /// Whether there may be something to hear of for who sits, beside the bell.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.word.load(Ordering::Relaxed) & WANTED != 0
+        guess(&self.word) & WANTED != 0
     }
 
     /// There is about to be something to hear of: somebody is to sit.
