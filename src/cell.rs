@@ -424,12 +424,14 @@ mod tests {
                     .expose_provenance()
             })
             .collect();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| {
                 for &cell in &cells {
                     home.free(NonNull::new(ptr::with_exposed_provenance_mut(cell)).unwrap());
                 }
             });
+            // A scope does not wait for what a thread drops at its end, which gives back what it had left.
+            thread.join().unwrap();
         });
         let slabs = home.slabs();
         for _ in 0..500 {
