@@ -11,6 +11,8 @@ use std::time::Duration;
 use crate::backend::readiness::Readiness;
 use crate::backend::registry::Way;
 use crate::backend::script::Script;
+/// As `net` exports it, which no model has.
+pub use crate::buf::Datagram;
 use crate::dispatch::Dispatcher;
 use crate::error::Error;
 use crate::id::Kind;

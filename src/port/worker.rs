@@ -20,8 +20,12 @@ use crate::local::Local;
 use crate::queue::List;
 use crate::sync::{mutant, yield_now};
 
-/// How long a thread sleeps that waits for an output of which nobody can tell it.
-const TICK: Duration = Duration::from_millis(1);
+/// How long a thread sleeps that waits for an output of which nobody can tell it. In a model the model says when that is over, and not how
+/// long its process was put off.
+const TICK: Duration = match cfg!(proactor_loom) {
+    false => Duration::from_millis(1),
+    true => Duration::from_secs(3600),
+};
 
 /// How long a call to the loop goes on.
 #[derive(Clone, Copy)]
