@@ -20,15 +20,14 @@ macro_rules! endangered {
 #[path = "soak/pipe.rs"]
 mod pipe;
 
-use std::future::poll_fn;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Random, SOON, Setup, WATCHDOG, everywhere, until};
+use common::{Random, SOON, Setup, setups, until, within};
+use futures_lite::future::yield_now;
 use pipe::Pipe;
 use proactor::time::Timer;
 use proactor::{
@@ -240,15 +239,7 @@ impl World {
         let sleep = endangered!(self, self.port.sleep(self.moment()));
         let future = async move {
             let _ended = sleep.await;
-            let mut yielded = false;
-            poll_fn(|context| {
-                if std::mem::replace(&mut yielded, true) {
-                    return Poll::Ready(());
-                }
-                context.waker().wake_by_ref();
-                Poll::Pending
-            })
-            .await;
+            yield_now().await;
             let _ended = endangered!(world, world.port.blocking(|| 7)).await;
             duty.end();
         };
@@ -406,17 +397,18 @@ fn round(setup: Setup, mut chance: Random) {
 
 #[test]
 fn whatever_is_begun_beside_whatever_else_ends_once() {
-    everywhere(|setup| {
-        let seconds = std::env::var("PROACTOR_SOAK_SECS").map_or(0, |seconds| {
-            seconds.parse().expect("PROACTOR_SOAK_SECS is a number")
-        });
-        let until = Instant::now() + Duration::from_secs(seconds).min(WATCHDOG / 2);
-        let mut chance = Random::new();
+    let seconds = std::env::var("PROACTOR_SOAK_SECS").map_or(0, |seconds| {
+        seconds.parse().expect("PROACTOR_SOAK_SECS is a number")
+    });
+    let mut chance = Random::new();
+    for setup in setups(&[1, 2, 4]) {
+        let end = Instant::now() + Duration::from_secs(seconds);
         loop {
-            round(setup, chance.fork());
-            if Instant::now() >= until {
-                return;
+            let chance = chance.fork();
+            within(&setup.to_string(), move || round(setup, chance));
+            if Instant::now() >= end {
+                break;
             }
         }
-    });
+    }
 }

@@ -12,21 +12,15 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use futures_lite::future::yield_now;
+
 use common::{SOON, everywhere, pair, until, within};
 use proactor::{CompletionPort, Error, ErrorKind, Initiation, PanicPolicy, Proactor, Strand};
 
 /// Ready once it has been polled `times` times more; it wakes itself.
 async fn yields(times: usize) {
     for _ in 0..times {
-        let mut yielded = false;
-        poll_fn(|context| {
-            if std::mem::replace(&mut yielded, true) {
-                return Poll::Ready(());
-            }
-            context.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
+        yield_now().await;
     }
 }
 

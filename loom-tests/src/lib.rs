@@ -11,7 +11,8 @@ compile_error!(
 
 #[cfg(proactor_loom)]
 pub use run::{
-    Once, Seen, Wait, join, kills, model, model_at, port, port_at_once, unused_port, workers,
+    Once, Seen, Wait, join, kills, model, model_at, port, port_at_once,
+    post_two_of_which_one_needs_the_other, unused_port, workers,
 };
 
 #[cfg(proactor_loom)]
@@ -164,6 +165,22 @@ mod run {
             loom::thread::spawn(move || port.work())
         };
         (0..count).map(worker).collect()
+    }
+
+    /// Posts two calls, of which the first needs the second: both of two workers must come. The second also leaves `port`.
+    pub fn post_two_of_which_one_needs_the_other(port: &ModelPort) {
+        let done = Wait::default();
+        port.port.post({
+            let done = done.clone();
+            move || done.wait()
+        });
+        port.port.post({
+            let port = port.clone();
+            move || {
+                done.happen();
+                port.cross_off();
+            }
+        });
     }
 
     /// How many handlers they ran in all.

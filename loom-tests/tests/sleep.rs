@@ -2,7 +2,10 @@
 #![cfg(proactor_loom)]
 
 use loom::thread;
-use loom_tests::{Once, Seen, Wait, join, kills, model, port, port_at_once, workers};
+use loom_tests::{
+    Once, Seen, Wait, join, kills, model, port, port_at_once,
+    post_two_of_which_one_needs_the_other, workers,
+};
 use proactor::Strategy;
 use proactor::model::ModelPort;
 use std::time::Duration;
@@ -106,29 +109,18 @@ fn mutant_who_has_looked_still_counts_as_looking() {
     );
 }
 
+fn saw_the_bell(seen: &Seen, port: &ModelPort) {
+    seen.saw(POSTS[usize::from(port.rings() > 0)]);
+}
+
 /// Two workers and one seat: one sits, the other parks. Two posts, and the first one's handler waits for the second one's, so
 /// both workers must come.
 fn posts_against_park(seen: &Seen, strategy: Strategy) {
     let port = port(strategy, 2, 1, 0);
     port.enter();
-    let done = Wait::default();
     let both = workers(&port, 2);
-    port.port.post({
-        let done = done.clone();
-        move || done.wait()
-    });
-    port.port.post({
-        let port = port.clone();
-        move || {
-            done.happen();
-            port.cross_off();
-        }
-    });
-    seen.saw(if port.rings() == 0 {
-        "nobody sat"
-    } else {
-        "the bell rang"
-    });
+    post_two_of_which_one_needs_the_other(&port);
+    saw_the_bell(seen, &port);
     assert_eq!(join(both), 2);
     assert!(port.is_quiet(), "somebody is still counted");
 }
@@ -167,25 +159,10 @@ fn mutant_the_last_searcher_does_not_hand_the_search_on() {
 fn posts_against_giving_up(seen: &Seen) {
     let port = port_at_once(Strategy::LeaderFollowers, 2, 0);
     port.enter();
-    let done = Wait::default();
     let both = workers(&port, 2);
     port.wake_one();
-    port.port.post({
-        let done = done.clone();
-        move || done.wait()
-    });
-    port.port.post({
-        let port = port.clone();
-        move || {
-            done.happen();
-            port.cross_off();
-        }
-    });
-    seen.saw(if port.rings() == 0 {
-        "nobody sat"
-    } else {
-        "the bell rang"
-    });
+    post_two_of_which_one_needs_the_other(&port);
+    saw_the_bell(seen, &port);
     assert_eq!(join(both), 2);
     assert!(port.is_quiet(), "somebody is still counted");
 }

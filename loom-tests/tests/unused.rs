@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use loom::thread::{spawn, yield_now};
-use loom_tests::{Seen, Wait, join, kills, model, model_at, unused_port, workers};
+use loom_tests::{
+    Seen, Wait, join, kills, model, model_at, post_two_of_which_one_needs_the_other, unused_port,
+    workers,
+};
 use proactor::Strategy;
 use proactor::model::ModelPort;
 
@@ -61,7 +64,7 @@ fn mutant_who_parks_does_not_see_that_the_seat_is_wanted() {
 #[test]
 fn who_opens_has_a_parked_worker_watch_the_only_seat() {
     model(
-        "who_opens_has_a_parked_worker_watch",
+        "who_opens_has_a_parked_worker_watch_the_only_seat",
         &ASLEEP_OR_NOT,
         |seen| {
             open_against_park(seen, 1);
@@ -276,21 +279,10 @@ fn mutant_who_unparks_does_not_notify() {
 fn posts_against_park(seen: &Seen) {
     let port = unused_port(Strategy::LeaderFollowers, 2, 2, 0);
     port.enter();
-    let done = Wait::default();
     let both = workers(&port, 2);
     yield_now();
     let asleep = port.asleep();
-    port.port.post({
-        let done = done.clone();
-        move || done.wait()
-    });
-    port.port.post({
-        let port = port.clone();
-        move || {
-            done.happen();
-            port.cross_off();
-        }
-    });
+    post_two_of_which_one_needs_the_other(&port);
     assert_eq!(join(both), 2);
     seen.saw(format!("{asleep} slept"));
     assert_eq!((port.rings(), port.most_waiting()), (0, 0), "somebody sat");

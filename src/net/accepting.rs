@@ -14,6 +14,7 @@ use super::series::{self, Repeated, Series};
 use super::stream::TcpStream;
 use crate::error::Error;
 use crate::initiation::Initiation;
+use crate::port::CompletionPort;
 use crate::port::compose::Composed;
 
 impl Repeated for TcpListener {
@@ -32,6 +33,10 @@ impl Repeated for TcpListener {
         Errno::PERM,
         Errno::INTR,
     ];
+
+    fn port(&self) -> CompletionPort {
+        self.port()
+    }
 
     fn next(&self) -> Initiation<Accept> {
         self.accept()

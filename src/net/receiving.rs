@@ -13,6 +13,7 @@ use super::udp::UdpSocket;
 use crate::buf::{BufferPool, Datagram};
 use crate::error::Error;
 use crate::initiation::Initiation;
+use crate::port::CompletionPort;
 use crate::port::compose::Composed;
 
 /// A socket, and where its buffers come from.
@@ -39,6 +40,10 @@ impl Repeated for Receiving {
         Errno::ACCESS,
         Errno::PERM,
     ];
+
+    fn port(&self) -> CompletionPort {
+        self.socket.port()
+    }
 
     fn next(&self) -> Initiation<RecvFromWith> {
         self.socket.recv_from_with(&self.pool)

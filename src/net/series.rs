@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::initiation::{Initiation, InitiationFuture};
 use crate::operation::Operation;
+use crate::port::CompletionPort;
 use crate::port::compose::{Completer, Composed};
 use crate::sync::Arc;
 
@@ -23,6 +24,8 @@ pub(super) trait Repeated: Send + 'static {
     type Op: Operation<Output = Result<Self::Item, Error>>;
     /// The errors that are about this one, and say nothing of those to come.
     const PASSING: &'static [Errno];
+    /// Where it is initiated.
+    fn port(&self) -> CompletionPort;
     /// Describes the next.
     fn next(&self) -> Initiation<Self::Op>;
 }
@@ -111,7 +114,7 @@ impl<S: Repeated> Series<S> {
         self.state = match self.pace.after::<S>(&output) {
             Next::Now => State::Idle,
             Next::After(pause) => {
-                let pausing = self.source.next().port().sleep(pause);
+                let pausing = self.source.port().sleep(pause);
                 State::Pausing(Box::pin(async move {
                     // Also when it was cut short: the next one says why.
                     let _ = pausing.await;
@@ -148,7 +151,7 @@ where
     S: Repeated,
     F: Fn(Result<S::Item, Error>) + Send + Sync + 'static,
 {
-    let port = source.next().port();
+    let port = source.port();
     port.compose(move |completer| {
         go_on(Loop {
             source,
@@ -172,7 +175,7 @@ where
         match state.pace.after::<S>(&output) {
             Next::Now => go_on(state),
             Next::After(pause) => {
-                let pausing = state.source.next().port().sleep(pause);
+                let pausing = state.source.port().sleep(pause);
                 let pausing = pausing.cancel_with(state.completer.token());
                 // Also when the pause was cut short: the next one says why.
                 pausing.then(move |_| go_on(state));

@@ -10,23 +10,11 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use futures_lite::future::yield_now;
 use proactor::{ErrorKind, LocalProactor};
 
 use super::elsewhere::Seen;
 use super::{log, on_both_backends, pair};
-
-/// Ready when it is polled once more.
-async fn yields() {
-    let mut yielded = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
 
 /// Sends its waker, and is ready when it is polled again.
 async fn shows(waker: mpsc::Sender<Waker>) {
@@ -49,7 +37,7 @@ fn futures_that_are_not_send_share_what_is_not_locked() {
             let (said, nap) = (Rc::clone(&said), local.sleep(Duration::from_millis(1)));
             local.spawn(async move {
                 for _ in 0..number {
-                    yields().await;
+                    yield_now().await;
                 }
                 nap.await.expect("nobody cancels it");
                 said.borrow_mut().push(number);
@@ -142,7 +130,7 @@ fn a_panic_is_for_whoever_joins_or_else_as_a_handlers() {
             let mark = seen.mark();
             async move {
                 let _mark = mark;
-                yields().await;
+                yield_now().await;
                 panic!("on purpose");
             }
         };
