@@ -17,8 +17,8 @@ use std::thread;
 use std::time::Instant;
 
 use clap::Parser;
-use proactor::net::{TcpListener, TcpStream};
-use proactor::{BackendKind, BufferPool, PooledBuf, Proactor, Strategy};
+use proactor::net::{Reply, TcpListener, TcpStream};
+use proactor::{BackendKind, BufferPool, Proactor, Strategy};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -98,8 +98,7 @@ fn serve(listener: &TcpListener, pool: BufferPool, totals: Arc<Totals>) {
     let serving = listener.accept_each(move |accepted| match accepted {
         Ok((stream, _peer)) => {
             if stream.set_nodelay(true).is_ok() {
-                let connection = Connection::new(stream, pool.clone(), Arc::clone(&totals));
-                read(connection);
+                echo(&stream, &pool, Arc::clone(&totals));
             }
         }
         Err(trouble) => eprintln!("echo_server: {trouble}"),
@@ -107,46 +106,27 @@ fn serve(listener: &TcpListener, pool: BufferPool, totals: Arc<Totals>) {
     serving.then(|_ended| ());
 }
 
-/// Reads what comes, and writes it back; the end of file or an error drops the connection, which closes it. While it waits it has no
-/// buffer: the pool lends one when there are bytes.
-#[inline]
-fn read(mut connection: Connection) {
-    let received = connection.stream.recv_with(&connection.pool);
-    received.then(move |received| match received {
-        Ok(bytes) if !bytes.is_empty() => {
-            connection.count(bytes.len());
-            write(connection, bytes);
-        }
-        _ended => (),
+/// Writes back what comes, until the end of the stream or an error; that drops the connection's last handle, which closes it. While it
+/// waits it has no buffer: the pool lends one when there are bytes.
+fn echo(stream: &TcpStream, pool: &BufferPool, totals: Arc<Totals>) {
+    let mut connection = Connection::new(totals);
+    let echo = stream.reply_each(pool, move |bytes| {
+        connection.count(bytes.len());
+        Reply::Write(bytes)
     });
+    echo.then(|_ended| ());
 }
 
-/// Writes the bytes back, gives their buffer back, and reads again.
-#[inline]
-fn write(connection: Connection, bytes: PooledBuf) {
-    let sent = connection.stream.write_all(bytes);
-    sent.then(move |(sent, bytes)| {
-        drop(bytes);
-        if sent.is_ok() {
-            read(connection);
-        }
-    });
-}
-
-/// A connection and what it did, which is added to the totals once, at its end: no atomic per request.
+/// What a connection did, which is added to the totals once, at its end: no atomic per request.
 struct Connection {
-    stream: TcpStream,
-    pool: BufferPool,
     totals: Arc<Totals>,
     requests: u64,
     bytes: u64,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, pool: BufferPool, totals: Arc<Totals>) -> Self {
+    fn new(totals: Arc<Totals>) -> Self {
         Self {
-            stream,
-            pool,
             totals,
             requests: 0,
             bytes: 0,

@@ -131,6 +131,11 @@ impl Header {
         self.data.load(Ordering::Acquire)
     }
 
+    /// Its owner changes it, of an operation that repeats.
+    pub(crate) fn set_vtable(&self, table: &'static VTable) {
+        self.vtable.set(table);
+    }
+
     #[inline]
     pub(crate) fn vtable(&self) -> &'static VTable {
         self.vtable.get()
@@ -349,7 +354,7 @@ mod table;
 pub(crate) use depot::Chain;
 use depot::{Depot, Slab, Slabs};
 use table::FREE;
-pub(crate) use table::{Run, SurplusOf, VTable};
+pub(crate) use table::{Repeats, Run, Sending, SurplusOf, VTable};
 
 #[cfg(all(test, not(proactor_loom)))]
 mod tests {

@@ -102,6 +102,9 @@ impl Completion {
     /// With the handler's panic, if that panics. It counts as done with nevertheless.
     pub fn run(self) -> bool {
         let cell = if self.is_due() {
+            if let Some(ran) = self.go_on() {
+                return ran;
+            }
             match attempt(self.into_ptr()) {
                 Some(cell) => cell,
                 None => return false,
@@ -112,6 +115,17 @@ impl Completion {
         // SAFETY: we own the cell.
         unsafe { run_finished(cell) };
         true
+    }
+
+    /// Has it go on, if it is of an operation that repeats, and due; whether a handler ran.
+    fn go_on(&self) -> Option<bool> {
+        header(self.0).vtable().repeats.as_ref()?;
+        port_of(Home::of(self.0))?.go_on(self.0)
+    }
+
+    /// Whether its system call is made by whoever runs it, and not before.
+    pub(crate) fn is_to_go_on(&self) -> bool {
+        self.is_due() && header(self.0).vtable().repeats.is_some()
     }
 
     /// Runs the handler of a completion that is not due.
@@ -156,8 +170,11 @@ unsafe fn run_finished(cell: Ptr) {
 
 /// A port, as a completion sees it.
 pub(crate) trait Attempt: Send + Sync {
-    /// Makes the system call of an operation that is due: the completion, unless it has gone back to wait.
+    /// Makes the system call of an operation that is due: the completion, unless it has gone back to wait. Not of one that repeats, unless
+    /// it was asked to end.
     fn attempt(&self, cell: Ptr) -> Option<Completion>;
+    /// Has an operation that is due, if it is one that repeats, go on; whether a handler ran.
+    fn go_on(&self, cell: Ptr) -> Option<bool>;
     /// Nothing is outstanding any more, as somebody found who is none of its workers.
     fn settled(&self);
     /// A handler of that worker is about to block: others run meanwhile. Whether it had a permit, which it then has back only with

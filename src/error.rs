@@ -161,6 +161,12 @@ impl Error {
         self
     }
 
+    /// The same, of something else that the operation was doing.
+    pub(crate) fn doing(mut self, operation: Kind) -> Self {
+        self.operation = operation;
+        self
+    }
+
     /// The same, of an operation whose time limit had passed: then what was cancelled has timed out.
     pub(crate) fn of_limit(mut self, passed: bool) -> Self {
         if passed && self.kind == ErrorKind::Cancelled {

@@ -61,7 +61,9 @@ pub use crate::id::{Kind, ObjectId};
 pub use crate::initiation::{Initiation, InitiationFuture, Unbound, WAIT_DEPTH};
 #[cfg(not(proactor_loom))]
 pub use crate::local_proactor::{Here, LocalBuilder, LocalJoinHandle, LocalPort, LocalProactor};
-pub use crate::operation::{Call, Envelope, Operation, OperationKey, Parts, Request, Returned};
+pub use crate::operation::{
+    Call, Envelope, Operation, OperationKey, Parts, Request, Returned, Turn,
+};
 pub use crate::port::compose::{Completer, Composed};
 pub use crate::port::permits::blocking_section;
 pub use crate::port::pool::{PanicHook, PanicPolicy};

@@ -182,9 +182,14 @@ pub(crate) unsafe fn tick_of(cell: Ptr) -> u32 {
     unsafe { part(cell) }.tick.get()
 }
 
+/// Whether nobody has asked an operation to end.
+#[inline]
+pub(crate) fn is_pending(cell: Ptr) -> bool {
+    header(cell).phase() == crate::cell::phase::PENDING
+}
+
 /// Whether an operation, due, can go the short way: plain, and not asked to end.
 #[inline]
 pub(crate) fn is_plain(cell: Ptr) -> bool {
-    let header = header(cell);
-    header.vtable().plain && header.phase() == crate::cell::phase::PENDING
+    header(cell).vtable().plain && is_pending(cell)
 }

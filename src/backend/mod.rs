@@ -17,6 +17,7 @@ pub(crate) mod direct;
 pub(crate) mod polls;
 pub(crate) mod readiness;
 pub(crate) mod registry;
+pub(crate) mod repeats;
 pub(crate) mod shelf;
 
 #[cfg(not(proactor_loom))]

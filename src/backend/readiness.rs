@@ -37,6 +37,13 @@ pub(crate) struct Hold {
     drained: bool,
 }
 
+impl Hold {
+    /// The operation goes on and holds the direction; the tick at which its attempt left nothing behind, if it did.
+    pub(crate) fn keep(self) -> Option<u32> {
+        self.drained.then_some(self.tick)
+    }
+}
+
 /// See the module's page.
 #[derive(Debug)]
 pub(crate) struct Readiness<D> {
@@ -171,7 +178,7 @@ impl<D: Demux> Readiness<D> {
         }
     }
 
-    /// Fixes the result. The direction stays held.
+    /// Fixes the result, unless the operation repeats, and this is no failure. The direction stays held.
     #[inline]
     fn end(cell: Ptr, raw: i64, entry: EntryRef, way: Way, drained: bool) -> Outcome {
         // SAFETY: the cell is an operation's, current and therefore ours.
@@ -180,7 +187,7 @@ impl<D: Demux> Readiness<D> {
             && !mutant("future-lets-go")
             && Self::keep(entry, way, tick, drained);
         // SAFETY: as above; its result is open.
-        let done = Some(unsafe { operation::complete(cell, raw) });
+        let done = Some(unsafe { operation::complete_turn(cell, raw) });
         let hold = (!keeps).then_some(Hold {
             entry,
             way,

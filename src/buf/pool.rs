@@ -343,6 +343,13 @@ impl LateBuf {
         }
     }
 
+    /// What came; the next is to come from `pool`, which it is of.
+    #[inline]
+    pub(crate) fn take(&mut self, pool: &BufferPool) -> PooledBuf {
+        self.pool = Some(pool.clone());
+        std::mem::replace(&mut self.block, PooledBuf(None))
+    }
+
     /// What came.
     #[inline]
     pub(crate) fn into_buf(self) -> PooledBuf {

@@ -6,7 +6,7 @@ use std::task::Waker;
 use super::{Class, Home, Ptr};
 use crate::id::Kind;
 use crate::operation::perform::Fd;
-use crate::operation::{Attempted, Request, Returned};
+use crate::operation::{Attempted, Request, Returned, Turn};
 use crate::queue::Line;
 
 /// Asks a body for its line.
@@ -20,6 +20,18 @@ pub(crate) type SurplusOf = unsafe fn(Ptr) -> Option<Returned>;
 
 /// Ends what stands in a cell, and frees it.
 pub(crate) type Run = unsafe fn(Ptr, &Home);
+
+/// Sends at once what it can of what is requested: how much, or a raw error.
+pub(crate) type Sending<'a> = &'a mut dyn FnMut(Request) -> i64;
+
+/// What an operation that repeats has besides. Protocol: `docs/dispatch-protocols.md`, "An operation that repeats".
+#[derive(Debug)]
+pub(crate) struct Repeats {
+    /// Its turn, when its request was carried out.
+    pub(crate) turn: unsafe fn(Ptr, usize, Sending<'_>) -> Turn,
+    /// Its table while it writes, or that while it reads.
+    pub(crate) other: fn() -> &'static VTable,
+}
 
 /// What can be done with a body whose type is forgotten. Each takes a cell of just that body.
 #[derive(Debug)]
@@ -42,6 +54,8 @@ pub(crate) struct VTable {
     pub(crate) request: unsafe fn(Ptr) -> Request,
     /// Takes in `n`; true if the operation wants more.
     pub(crate) advance: unsafe fn(Ptr, usize) -> bool,
+    /// What it has besides, if it is one that repeats.
+    pub(crate) repeats: Option<Repeats>,
     /// Takes out what the operation read beyond its end, if it is one that does.
     pub(crate) surplus: Option<SurplusOf>,
     /// Whether it keeps its direction beyond its end, until its output is taken or given back.
@@ -67,6 +81,7 @@ impl VTable {
         attempt: |_, _| Attempted::failed(0),
         request: |_| Request::None,
         advance: |_, _| false,
+        repeats: None,
         surplus: None,
         holds: false,
         line: None,

@@ -95,7 +95,8 @@ impl<O: Operation> Initiation<O> {
         }
         let leading = strands_held().then(|| inner.pool.lead_only());
         let in_strand = leading.is_some();
-        if depth >= WAIT_DEPTH || (O::KIND == Kind::Composed && is_stuck(inner, leading.as_ref())) {
+        let is_made_of_handlers = O::KIND == Kind::Composed || O::REPEATS;
+        if depth >= WAIT_DEPTH || (is_made_of_handlers && is_stuck(inner, leading.as_ref())) {
             return self.end(code::WOULD_DEADLOCK);
         }
         let slot = Arc::new(Slot {

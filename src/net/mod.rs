@@ -34,6 +34,7 @@ mod listener;
 mod ops;
 mod poll;
 mod receiving;
+mod replying;
 mod series;
 mod stream;
 mod udp;
@@ -50,6 +51,7 @@ pub use ops::{
     WriteVectored,
 };
 pub use receiving::Datagrams;
+pub use replying::{Reply, ReplyEach};
 pub use stream::{ReadHalf, TcpStream, WriteHalf};
 pub use udp::UdpSocket;
 pub use until::ReadUntil;

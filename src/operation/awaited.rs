@@ -247,10 +247,15 @@ impl<P: Placed> Body for Awaited<P> {
     }
 }
 
-const fn table<P: Placed>() -> VTable {
+/// `writes`: of one that repeats, and is to write now.
+const fn table<P: Placed>(writes: bool) -> VTable {
+    let other: fn() -> &'static VTable = match writes {
+        false => || &const { table::<P>(true) },
+        true => || &const { table::<P>(false) },
+    };
     VTable {
-        // What has taken keeps its direction, until its output is taken or given back.
-        holds: P::Op::KIND.takes(),
+        // What has taken keeps its direction, until its output is taken or given back. What repeats has nothing to give back.
+        holds: P::Op::KIND.takes() && !P::Op::REPEATS,
         // Unless somebody is to be told.
         at_once: Some(|cell| {
             header(cell).phase() == phase::DONE
@@ -258,7 +263,7 @@ const fn table<P: Placed>() -> VTable {
                 && unsafe { meeting::<P>(cell) }.word.load(Ordering::Relaxed) != word::WAITING
         }),
         // Who is dropped uncalled is finished all the same: a future gets what there is.
-        ..plain_table::<Awaited<P>>(finish::<P>, discard::<P>)
+        ..plain_table::<Awaited<P>>(finish::<P>, discard::<P>, writes, other)
     }
 }
 
@@ -412,11 +417,11 @@ impl<O: Operation> Awaiting<O> {
         let meeting = Meeting::new();
         let cell = if Self::WHOLE {
             let op = Whole(op);
-            let table = const { &table::<Whole<O>>() };
+            let table = const { &table::<Whole<O>>(false) };
             write(&home, object, key, Awaited { meeting, op }, table)
         } else {
             let op = Apart(Box::new(op));
-            let table = const { &table::<Apart<O>>() };
+            let table = const { &table::<Apart<O>>(false) };
             write(&home, object, key, Awaited { meeting, op }, table)
         };
         let op = PhantomData;

@@ -21,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::task::Waker;
 
-use crate::cell::{self, Class, Header, Home, Ptr, Run, VTable, header, phase};
+use crate::cell::{self, Class, Header, Home, Ptr, Repeats, Run, Sending, VTable, header, phase};
 use crate::completion::Room;
 use crate::error::Error;
 use crate::id::{Kind, ObjectId};
@@ -30,10 +30,11 @@ use crate::queue::Line;
 use crate::sync::mutant;
 pub(crate) use awaited::Awaiting;
 pub use key::OperationKey;
-pub(crate) use request::{Attempted, wanted};
+pub(crate) use request::{Attempted, to_write, wanted};
 pub use request::{Call, Envelope, Parts, Request, Returned};
 pub(crate) use result::{
-    Admitted, admit, asking, cancelled, code, complete, complete_or_cancel, decode, taken,
+    Admitted, admit, asking, cancelled, code, complete, complete_or_cancel, complete_turn, decode,
+    taken,
 };
 
 /// Keeps [`Operation`] to this crate: a request's addresses are believed.
@@ -51,6 +52,8 @@ pub trait Operation: sealed::Sealed + Send + 'static {
     const KIND: Kind;
     /// Whether it may read beyond its end, so that there is a [`surplus`](Self::surplus).
     const READS_ON: bool = false;
+    /// Whether it is begun again in its cell, one [`turn`](Self::turn) after the other, until one of them says that it is over. It reads.
+    const REPEATS: bool = false;
     /// What the backend is to do now. Called with the operation where it stays.
     fn request(&mut self) -> Request;
     /// Takes in `n` bytes; true if more is wanted before it is finished.
@@ -61,6 +64,12 @@ pub trait Operation: sealed::Sealed + Send + 'static {
     /// What it read beyond its end, once. Asked when `advance` wants no more.
     fn surplus(&mut self) -> Option<Returned> {
         None
+    }
+    /// Of one that repeats: its request was carried out, `count` is the last `advance`'s number. Says what comes next; what is to be
+    /// written it may `send`, which writes at once what it can, and says how much, or why nothing.
+    fn turn(&mut self, count: usize, send: &mut dyn FnMut(Request) -> i64) -> Turn {
+        let _ = (count, send);
+        Turn::Over(0)
     }
     /// Makes the output: of the last `advance`'s number, or of what went wrong.
     fn finish(self, result: Result<usize, Error>) -> Self::Output;
@@ -79,6 +88,17 @@ pub trait Operation: sealed::Sealed + Send + 'static {
         self.discard(result);
         None
     }
+}
+
+/// What comes after a turn of an operation that repeats.
+#[derive(Clone, Copy, Debug)]
+pub enum Turn {
+    /// It reads again.
+    Again,
+    /// Its request is to write now, and not all of it could be sent.
+    Writes,
+    /// It is over, with this raw result.
+    Over(i64),
 }
 
 /// The second part of every operation's cell.
@@ -110,6 +130,11 @@ impl Part {
 
     pub(crate) fn set_raw(&self, raw: i64) {
         self.raw.set(raw);
+    }
+
+    /// The result of a turn; the operation's own is open.
+    pub(crate) fn take_raw(&self) -> i64 {
+        self.raw.replace(0)
     }
 
     pub(crate) fn set_limit(&self, limit: Ptr, generation: u32) {
@@ -362,8 +387,8 @@ const fn fits<S>() -> bool {
 
 fn table_of<S: Ends>(counted: bool) -> &'static VTable {
     match counted {
-        true => &const { table::<S>(true) },
-        false => &const { table::<S>(false) },
+        true => &const { table::<S>(true, false) },
+        false => &const { table::<S>(false, false) },
     }
 }
 
@@ -437,26 +462,52 @@ const fn class_of<S>() -> Class {
     }
 }
 
-const fn table<S: Ends>(counted: bool) -> VTable {
+/// `writes`: of one that repeats, and is to write now.
+const fn table<S: Ends>(counted: bool, writes: bool) -> VTable {
+    let other: fn() -> &'static VTable = match (counted, writes) {
+        (false, false) => || &const { table::<S>(false, true) },
+        (false, true) => || &const { table::<S>(false, false) },
+        (true, false) => || &const { table::<S>(true, true) },
+        (true, true) => || &const { table::<S>(true, false) },
+    };
+    let is_special = S::WAKER.is_some() || S::AT_ONCE || S::LINED;
     VTable {
         counted,
-        plain: !(S::WAKER.is_some() || S::AT_ONCE || S::LINED || S::Op::READS_ON),
+        plain: !(is_special || S::Op::READS_ON || S::Op::REPEATS),
         line: if S::LINED { Some(line::<S>) } else { None },
         waker: if S::WAKER.is_some() {
             Some(waker::<S>)
         } else {
             None
         },
-        at_once: if S::AT_ONCE { Some(|_| true) } else { None },
-        ..plain_table::<S>(run::<S>, discard::<S>)
+        at_once: match (S::AT_ONCE, S::Op::REPEATS) {
+            (false, _) => None,
+            (true, false) => Some(|_| true),
+            // Its turns are handlers; its end is not.
+            (true, true) => Some(|cell| header(cell).phase() == phase::DONE),
+        },
+        ..plain_table::<S>(run::<S>, discard::<S>, writes, other)
     }
 }
 
-/// The table of a body that is run and discarded so.
-const fn plain_table<S: Body>(run: Run, discard: Run) -> VTable {
+/// The table of a body that is run and discarded so; `writes` and `other` are for one that repeats.
+const fn plain_table<S: Body>(
+    run: Run,
+    discard: Run,
+    writes: bool,
+    other: fn() -> &'static VTable,
+) -> VTable {
     VTable {
-        kind: S::Op::KIND,
-        reads: S::Op::KIND.takes(),
+        kind: if writes { Kind::Write } else { S::Op::KIND },
+        reads: S::Op::KIND.takes() && !writes,
+        repeats: if S::Op::REPEATS {
+            Some(Repeats {
+                turn: turn::<S>,
+                other,
+            })
+        } else {
+            None
+        },
         class: class_of::<S>(),
         counted: false,
         run,
@@ -528,6 +579,14 @@ unsafe fn attempt<S: Body>(cell: Ptr, fd: &perform::Fd) -> Attempted {
 unsafe fn advance<S: Body>(cell: Ptr, n: usize) -> bool {
     // SAFETY: the caller's promise.
     unsafe { op_of::<S>(cell) }.advance(n)
+}
+
+/// # Safety
+///
+/// As `request`.
+unsafe fn turn<S: Body>(cell: Ptr, count: usize, send: Sending<'_>) -> Turn {
+    // SAFETY: the caller's promise.
+    unsafe { op_of::<S>(cell) }.turn(count, send)
 }
 
 /// # Safety

@@ -76,6 +76,23 @@ pub(crate) unsafe fn complete(cell: Ptr, raw: i64) -> Completion {
     unsafe { Completion::from_ptr(cell) }
 }
 
+/// As [`complete`]; but the result of an operation that repeats, and did not fail, stays open: it has its turn with that.
+///
+/// # Safety
+///
+/// As [`complete`].
+#[inline]
+pub(crate) unsafe fn complete_turn(cell: Ptr, raw: i64) -> Completion {
+    if header(cell).vtable().repeats.is_some() && raw >= 0 {
+        // SAFETY: the caller's promise.
+        unsafe { part(cell) }.set_raw(raw);
+        // SAFETY: the caller's promise.
+        return unsafe { Completion::from_ptr(cell) };
+    }
+    // SAFETY: handed on to the caller.
+    unsafe { complete(cell, raw) }
+}
+
 /// As [`complete`], of a timer that was armed: whoever has taken it has fixed its result by that.
 ///
 /// # Safety

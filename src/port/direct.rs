@@ -3,6 +3,7 @@
 #![allow(unsafe_code)] // cells are attempted and finished by whoever owns them
 
 use super::dispatcher::{Origin, Worker};
+use super::repeat::Came;
 use super::{Inner, Route};
 use crate::backend::Outcome;
 use crate::backend::direct::{self, Begun, LetGo};
@@ -45,7 +46,13 @@ impl Inner {
     /// Lets a direction go, and sends the operation that is due then.
     #[inline]
     fn let_go_of(&self, entry: EntryRef, way: Way, drained: Option<u32>) {
-        match entry.let_go(way, drained) {
+        self.went_on(entry.let_go(way, drained), entry);
+    }
+
+    /// A direction was let go.
+    #[inline]
+    pub(super) fn went_on(&self, left: LetGo, entry: EntryRef) {
+        match left {
             LetGo::Free => {}
             LetGo::Due(due) => self.hand(due, Route::Posted),
             LetGo::Closed => self.backend.give_up(entry),
@@ -101,11 +108,14 @@ impl Inner {
             self.next(hold);
             return done.and_then(|done| operation::admit(done).done());
         }
+        let mut had = None;
         let done = done.and_then(|done| {
             self.lift_limit(&done);
+            had = self.had(&done);
             operation::admit(done).done()
         });
         self.next(hold);
+        self.let_have(had);
         done
     }
 }
@@ -143,6 +153,14 @@ impl completion::Attempt for Inner {
             None => None,
         };
         self.attempt_fully(cell, entry, attempted)
+    }
+
+    fn go_on(&self, cell: Ptr) -> Option<bool> {
+        let repeats = header(cell).vtable().repeats.as_ref()?;
+        let came = self.come(cell, repeats);
+        let ran = came.is_some();
+        came.map(Came::turn);
+        Some(ran)
     }
 
     fn settled(&self) {

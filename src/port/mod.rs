@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | [`CompletionPort`] and the way of a completion: initiation, backend, strategy |
 //! | `direct.rs` | the short way of an operation that finds its direction free; attempts |
+//! | `repeat.rs` | operations that are begun again in their cell |
 //! | `post.rs` | posting calls, and how many may come from outside |
 //! | `affinity.rs` | calls for one worker alone |
 //! | `seat.rs` | waiting by hand: [`Seat`], [`Batch`] |
@@ -34,6 +35,7 @@ pub(crate) mod permits;
 mod poll;
 pub(crate) mod pool;
 mod post;
+pub(crate) mod repeat;
 pub(crate) mod seat;
 pub(crate) mod sleep;
 pub(crate) mod tasks;
@@ -50,7 +52,7 @@ use std::time::{Duration, Instant};
 use crate::backend::readiness::Hold;
 use crate::backend::registry::{EntryRef, Fd};
 use crate::backend::{Backend, Outcome};
-use crate::cell::{Home, Owner, Ptr, phase};
+use crate::cell::{Home, Owner, Ptr, header, phase};
 use crate::completion::Completion;
 #[cfg(not(proactor_loom))]
 use crate::error::BuildError;
@@ -201,6 +203,9 @@ impl Inner {
     /// Hands a cell to the backend, and on with what comes back at once.
     #[inline]
     pub(crate) fn submit(&self, cell: Ptr, entry: EntryRef) {
+        if header(cell).vtable().repeats.is_some() {
+            return self.begin_repeating(cell, entry);
+        }
         self.carried_out(self.backend.submit(cell, entry));
     }
 
@@ -289,6 +294,7 @@ impl Inner {
     /// Sends a finished operation where it belongs, and then lets its direction go.
     pub(crate) fn complete(&self, done: Completion, hold: Option<Hold>) {
         self.lift_limit(&done);
+        let had = self.had(&done);
         match operation::admit(done) {
             Admitted::Unbound(done) => self.hand(done, Route::Finished),
             // For any thread to take: its strand must not wait for the handler that this thread is in.
@@ -296,6 +302,7 @@ impl Inner {
             Admitted::Waits => {}
         }
         self.next(hold);
+        self.let_have(had);
     }
 
     /// Lets a direction go, and sends the operation that is due then.
@@ -401,6 +408,9 @@ impl Inner {
             self.cancel_composed();
             for done in self.close() {
                 self.lift_limit(&done);
+                let had = self.had(&done);
+                drop(done);
+                self.let_have(had);
             }
             // Each place at once: a strategy's `next` is for whoever has the place.
             let places: Vec<_> = std::iter::from_fn(|| self.pool.claim()).collect();

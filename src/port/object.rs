@@ -29,6 +29,11 @@ impl Handle {
         Ok(handle)
     }
 
+    /// One that was counted before: see `Inner::begin_repeating`.
+    pub(super) fn counted(entry: EntryRef) -> Self {
+        Self(entry)
+    }
+
     #[inline]
     pub(crate) fn entry(&self) -> EntryRef {
         self.0

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use super::Route;
 use super::object::Handle;
 use crate::backend::Polled;
-use crate::backend::direct::{Begun, LetGo};
+use crate::backend::direct::Begun;
 use crate::backend::polls::Turn;
 use crate::backend::registry::Way;
 use crate::error::Error;
@@ -104,11 +104,7 @@ impl Handle {
             return self.poll_by_backend(way, request, Some(tick), context);
         }
         let drained = attempted.short() && entry.short_drains.load(Ordering::Relaxed);
-        match entry.polled(way, tick, drained) {
-            LetGo::Free => {}
-            LetGo::Due(due) => inner.hand(due, Route::Posted),
-            LetGo::Closed => inner.backend.give_up(entry),
-        }
+        inner.went_on(entry.polled(way, tick, drained), entry);
         Poll::Ready(attempted.raw)
     }
 

@@ -161,13 +161,15 @@ impl Batch {
 
     /// Adds what is finished; what is due is attempted first, and goes back to wait if it would block.
     fn add(&mut self, inner: &Inner, completion: Completion) {
-        let completion = if completion.is_due() {
+        let completion = if completion.is_due() && !completion.is_to_go_on() {
             crate::completion::Attempt::attempt(inner, completion.into_ptr())
         } else {
             Some(completion)
         };
         if let Some(finished) = completion {
-            inner.lift_limit(&finished);
+            if !finished.is_due() {
+                inner.lift_limit(&finished);
+            }
             self.list.push_back(finished);
             self.len += 1;
         }

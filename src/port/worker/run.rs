@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use super::{Bounds, Idle, Shift};
-use crate::cell::Home;
+use crate::cell::{Home, Ptr, Repeats, header};
 use crate::completion::{Attempt, Completion};
 use crate::local::Local;
 use crate::port::dispatcher::Worker;
@@ -193,7 +193,11 @@ impl Shift<'_> {
             return self.run_of_another(completion);
         }
         let finished = if completion.is_due() {
-            match inner.attempt(completion.into_ptr()) {
+            let cell = completion.into_ptr();
+            if let Some(repeats) = &header(cell).vtable().repeats {
+                return self.run_turn(inner, local, cell, repeats);
+            }
+            match inner.attempt(cell) {
                 Some(done) => done,
                 None => return true,
             }
@@ -204,6 +208,24 @@ impl Shift<'_> {
         local.depth.set(depth + 1);
         finished.run_uncrossed(local.home());
         self.ran_one(depth);
+        true
+    }
+
+    /// As `run`, of an operation that repeats: what it has is a piece of work of its own.
+    fn run_turn(
+        &mut self,
+        inner: &Inner,
+        local: &Local,
+        cell: Ptr,
+        repeats: &'static Repeats,
+    ) -> bool {
+        if let Some(came) = inner.come(cell, repeats) {
+            let depth = local.depth.get();
+            local.create();
+            local.depth.set(depth + 1);
+            came.turn();
+            self.ran_one(depth);
+        }
         true
     }
 
