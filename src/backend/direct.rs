@@ -139,7 +139,7 @@ impl EntryRef {
         self.let_go_of(direction, way)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn let_go_of(self, mut direction: MutexGuard<'_, Direction>, way: Way) -> LetGo {
         direction.current = None;
         if direction.closed {

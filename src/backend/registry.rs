@@ -69,6 +69,7 @@ impl Direction {
 
     /// The first that waits has its turn: it is current from now on. But a notice that nothing waits behind ends here, and holds
     /// nothing: what it wakes may poll before it has run, and would leave another one, and so on for ever.
+    #[inline]
     pub(crate) fn turn(&mut self) -> Option<Completion> {
         let next = self.queue.pop_front()?;
         let lone_notice = header(next.ptr()).vtable().waker.is_some() && self.queue.is_empty();

@@ -5,8 +5,8 @@ use super::direct::{LetGo, is_due, may_succeed, way};
 use super::registry::{EntryRef, Held, Way};
 use crate::cell::{Ptr, header};
 use crate::completion::Completion;
-use crate::operation::perform::WOULD_BLOCK;
-use crate::operation::{Attempted, Request, cancelled, code, part};
+use crate::operation::perform::{WOULD_BLOCK, send};
+use crate::operation::{Attempted, cancelled, code, part};
 use crate::sync::mutant;
 
 /// What became of an operation that goes on in a direction.
@@ -18,17 +18,6 @@ pub(crate) enum Goes {
     Due(Completion),
     /// It is the caller's, and ends with this.
     Over(i64),
-}
-
-/// What became of bytes that were to be sent at once.
-#[derive(Debug)]
-pub(crate) enum Sent {
-    /// All of them; what is left of the direction.
-    Whole(LetGo),
-    /// Not all: the direction is held, by nobody's operation.
-    Partly(Attempted),
-    /// None: others have the direction, or it has no room.
-    Not,
 }
 
 impl EntryRef {
@@ -65,7 +54,7 @@ impl EntryRef {
     /// # Safety
     ///
     /// `cell` is current in the reading direction of this entry, and the caller's.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn read_again(self, cell: Ptr, drained: Option<u32>) -> Goes {
         let mut direction = self.direction(Way::Read);
         if let Some(tick) = drained {
@@ -98,36 +87,40 @@ impl EntryRef {
         self.direction(Way::Read).drained(tick);
     }
 
-    /// Sends `len` bytes, as is requested, if nobody is before it: by a poll of its own.
-    ///
-    /// # Safety
-    ///
-    /// What the request names is good for that until this returns.
-    #[inline]
-    pub(crate) unsafe fn send_now(self, request: Request, len: usize) -> Sent {
+    /// Takes the writing direction for a poll that sends at once, if it is free and ready, and nobody waits.
+    #[inline(always)]
+    pub(crate) fn take_to_send(self) -> bool {
         let mut direction = self.direction(Way::Write);
         let is_free = !direction.is_held() && direction.queue.is_empty();
         let may = is_free || mutant("reply-among-others");
         if direction.closed || !(may && direction.ready) {
-            return Sent::Not;
+            return false;
         }
         self.stir(Way::Write);
         direction.held = Held::Polled;
-        let tick = direction.tick;
-        drop(direction);
-        // SAFETY: the direction is held, by this poll; the rest is the caller's promise.
-        let attempted = unsafe { self.call(request) };
-        if attempted.raw == len as i64 {
-            return Sent::Whole(self.polled(Way::Write, tick, false));
+        true
+    }
+
+    /// Sends so many bytes, or fewer: how many, or a raw error.
+    ///
+    /// # Safety
+    ///
+    /// A poll of the caller's holds the writing direction, and the bytes are good for reading.
+    #[inline(always)]
+    pub(crate) unsafe fn send(self, ptr: *const u8, len: usize) -> i64 {
+        // SAFETY: the direction is held.
+        match unsafe { self.fd() } {
+            // SAFETY: the caller's promise.
+            Some(fd) => unsafe { send(fd, ptr, len) },
+            None => code::CLOSED,
         }
-        Sent::Partly(attempted)
     }
 
     /// A poll that has sent a part leaves the direction to an operation that sends the rest; or says that it was closed.
     ///
     /// # Safety
     ///
-    /// `cell` holds an operation on this entry, and is the caller's; the direction is held by `send_now`.
+    /// `cell` holds an operation on this entry, and is the caller's; the direction is held by `take_to_send`.
     pub(crate) unsafe fn pass_on(self, cell: Ptr) -> Result<(), LetGo> {
         let mut direction = self.direction(Way::Write);
         if direction.closed {
@@ -144,8 +137,8 @@ impl EntryRef {
 }
 
 /// What an attempt to send a part means for the operation that sends the rest.
-pub(crate) fn rest_of(attempted: Attempted) -> Option<Attempted> {
+pub(crate) fn rest_of(raw: i64) -> Option<Attempted> {
     // What it would block on now may have gone since: it looks itself, and notes the tick before it does.
-    let failed = attempted.raw < 0 && attempted.raw != WOULD_BLOCK;
-    failed.then_some(attempted)
+    let failed = raw < 0 && raw != WOULD_BLOCK;
+    failed.then(|| Attempted::failed(raw))
 }

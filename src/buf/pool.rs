@@ -1,15 +1,18 @@
 //! Buffers that are lent: taken when there is something to fill them with, and given back when they are dropped.
 //!
 //! The free ones lie in several boxes, each with a lock of its own. A thread uses the box of its number, and looks into the others
-//! only when that one is empty, or full; so threads that are at work do not meet at a lock.
-#![allow(unsafe_code)] // a lent buffer promises stable memory, as any other
+//! only when that one is empty, or full; so threads that are at work do not meet at a lock. On top of each box lies one that is had
+//! without the lock: what a thread gives back is mostly what it needs next.
+#![allow(unsafe_code)] // a lent buffer promises stable memory, as any other; a free one is known by address
 
 use std::cell::Cell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::ptr;
 
 use super::{Buf, BufMut};
-use crate::sync::{Arc, Mutex, fresh_id, thread_slot};
+use crate::sync::atomic::{AtomicPtr, Ordering};
+use crate::sync::{Arc, Mutex, fresh_id, mutant, thread_slot};
 
 /// How many boxes: a few more than threads that commonly share a pool.
 const BOXES: usize = 8;
@@ -39,6 +42,8 @@ struct Pool {
 /// On a cache line of its own.
 #[repr(align(64))]
 struct Shelved {
+    /// One that is free, or null. Whoever exchanges it for null has it.
+    top: AtomicPtr<Block>,
     #[expect(clippy::vec_box, reason = "a lent block is one word, wherever it goes")]
     free: Mutex<Vec<Box<Block>>>,
     most: usize,
@@ -80,6 +85,7 @@ impl BufferPool {
         let shelved = |at| {
             let most = max_idle / BOXES + usize::from(at < max_idle % BOXES);
             Shelved {
+                top: AtomicPtr::new(ptr::null_mut()),
                 // So that giving back does not allocate, within reason.
                 free: Mutex::new(Vec::with_capacity(most.min(Self::MAX_IDLE))),
                 most,
@@ -126,14 +132,18 @@ impl BufferPool {
     #[inline]
     fn free_block(&self) -> Option<Box<Block>> {
         let own = own_box();
-        let block = self.0.boxes[own].free.lock().pop();
-        block.or_else(|| self.free_elsewhere(own))
+        self.0.boxes[own]
+            .take_top()
+            .or_else(|| self.free_elsewhere(own))
     }
 
     #[cold]
     fn free_elsewhere(&self, own: usize) -> Option<Box<Block>> {
-        self.others(own)
-            .find_map(|shelved| shelved.free.lock().pop())
+        let below = self.0.boxes[own].free.lock().pop();
+        below.or_else(|| {
+            self.others(own)
+                .find_map(|shelved| shelved.take_top().or_else(|| shelved.free.lock().pop()))
+        })
     }
 
     /// Keeps the block, if there is room. It is dropped here if not, outside of every lock.
@@ -163,15 +173,53 @@ impl BufferPool {
 }
 
 impl Shelved {
+    #[inline]
+    fn take_top(&self) -> Option<Box<Block>> {
+        // Acquire, the other half of the Release in `put`.
+        let top = self.top.swap(ptr::null_mut(), Ordering::Acquire);
+        // SAFETY: it came from `Box::into_raw`, and it is this exchange that has taken it out.
+        (!top.is_null()).then(|| unsafe { Box::from_raw(top) })
+    }
+
     /// Hands the block back if there is no room.
     #[inline]
     fn put(&self, block: Box<Block>) -> Result<(), Box<Block>> {
+        if self.most == 0 {
+            return Err(block);
+        }
+        let order = if mutant("buffer-put-relaxed") {
+            Ordering::Relaxed
+        } else {
+            Ordering::Release
+        };
+        let block = Box::into_raw(block);
+        let none = ptr::null_mut();
+        if self
+            .top
+            .compare_exchange(none, block, order, Ordering::Relaxed)
+            .is_ok()
+        {
+            return Ok(());
+        }
+        // SAFETY: just made of a box, and nobody else has it.
+        self.put_below(unsafe { Box::from_raw(block) })
+    }
+
+    #[cold]
+    fn put_below(&self, block: Box<Block>) -> Result<(), Box<Block>> {
         let mut free = self.free.lock();
-        if free.len() >= self.most {
+        // One lies on top.
+        if free.len() + 1 >= self.most {
             return Err(block);
         }
         free.push(block);
         Ok(())
+    }
+}
+
+impl Drop for Shelved {
+    fn drop(&mut self) {
+        drop(self.take_top());
     }
 }
 

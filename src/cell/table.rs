@@ -21,8 +21,8 @@ pub(crate) type SurplusOf = unsafe fn(Ptr) -> Option<Returned>;
 /// Ends what stands in a cell, and frees it.
 pub(crate) type Run = unsafe fn(Ptr, &Home);
 
-/// Sends at once what it can of what is requested: how much, or a raw error.
-pub(crate) type Sending<'a> = &'a mut dyn FnMut(Request) -> i64;
+/// Sends at once what it can of so many bytes: how many, or a raw error.
+pub(crate) type Sending<'a> = &'a mut dyn FnMut(*const u8, usize) -> i64;
 
 /// What an operation that repeats has besides. Protocol: `docs/dispatch-protocols.md`, "An operation that repeats".
 #[derive(Debug)]

@@ -96,7 +96,7 @@ where
     }
 
     #[inline]
-    fn turn(&mut self, count: usize, send: &mut dyn FnMut(Request) -> i64) -> Turn {
+    fn turn(&mut self, count: usize, send: &mut dyn FnMut(*const u8, usize) -> i64) -> Turn {
         let State::Reading(late) = &mut self.state else {
             return self.written();
         };
@@ -112,7 +112,7 @@ where
         let len = reply.len();
         let sent = match len {
             0 => 0,
-            _ => send(rest(&reply, 0)),
+            _ => send(reply.ptr(), len),
         };
         let sent = usize::try_from(sent).unwrap_or(0);
         if sent == len {

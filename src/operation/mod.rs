@@ -30,7 +30,7 @@ use crate::queue::Line;
 use crate::sync::mutant;
 pub(crate) use awaited::Awaiting;
 pub use key::OperationKey;
-pub(crate) use request::{Attempted, to_write, wanted};
+pub(crate) use request::{Attempted, wanted};
 pub use request::{Call, Envelope, Parts, Request, Returned};
 pub(crate) use result::{
     Admitted, admit, asking, cancelled, code, complete, complete_or_cancel, complete_turn, decode,
@@ -66,8 +66,8 @@ pub trait Operation: sealed::Sealed + Send + 'static {
         None
     }
     /// Of one that repeats: its request was carried out, `count` is the last `advance`'s number. Says what comes next; what is to be
-    /// written it may `send`, which writes at once what it can, and says how much, or why nothing.
-    fn turn(&mut self, count: usize, send: &mut dyn FnMut(Request) -> i64) -> Turn {
+    /// written it may `send`, once: that writes what it can, at once, of so many bytes, and says how much, or why nothing.
+    fn turn(&mut self, count: usize, send: &mut dyn FnMut(*const u8, usize) -> i64) -> Turn {
         let _ = (count, send);
         Turn::Over(0)
     }

@@ -36,8 +36,7 @@ pub(crate) fn perform(fd: &Fd, request: Request) -> i64 {
         }
         Request::Write { ptr, len } if len > 0 => {
             // SAFETY: see above.
-            let bytes = unsafe { std::slice::from_raw_parts(ptr, len) };
-            retry(|| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL))
+            unsafe { write(fd, ptr, len) }
         }
         Request::ReadLate { mut into, .. } => {
             // SAFETY: see above.
@@ -68,11 +67,37 @@ pub(crate) fn perform(fd: &Fd, request: Request) -> i64 {
         // SAFETY: see above.
         request => unsafe { call(fd, request) },
     };
+    raw(result)
+}
+
+/// Sends so many bytes, or fewer: how many, or the negated `errno`.
+///
+/// # Safety
+///
+/// `ptr` is good for reading `len` bytes.
+#[inline(always)]
+pub(crate) unsafe fn send(fd: &Fd, ptr: *const u8, len: usize) -> i64 {
+    // SAFETY: the caller's promise.
+    raw(unsafe { write(fd, ptr, len) })
+}
+
+#[inline(always)]
+fn raw(result: Result<usize, Errno>) -> i64 {
     match result {
         // The kernel transfers less than that at once.
         Ok(count) => count as i64,
         Err(errno) => -i64::from(errno.raw_os_error()),
     }
+}
+
+/// # Safety
+///
+/// `ptr` is good for reading `len` bytes.
+#[inline(always)]
+unsafe fn write(fd: &Fd, ptr: *const u8, len: usize) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { std::slice::from_raw_parts(ptr, len) };
+    retry(|| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL))
 }
 
 #[inline]

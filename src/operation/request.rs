@@ -144,19 +144,6 @@ pub(crate) fn wanted(request: &Request) -> Option<usize> {
     }
 }
 
-/// How many bytes a write is about.
-#[inline(always)]
-pub(crate) fn to_write(request: &Request) -> usize {
-    match request {
-        Request::Write { len, .. } => *len,
-        #[cfg(proactor_loom)]
-        Request::Script {
-            len, write: true, ..
-        } => *len,
-        _ => 0,
-    }
-}
-
 /// What an attempt came to. Fits in two registers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempted {

@@ -41,6 +41,16 @@ pub(crate) fn perform(fd: &Fd, request: Request) -> i64 {
     fd.kernel.transfer(fd.number, len, write)
 }
 
+/// Gives so many units, or fewer.
+///
+/// # Safety
+///
+/// As a request's `memory`.
+pub(crate) unsafe fn send(fd: &Fd, memory: *const u8, len: usize) -> i64 {
+    touch(memory.cast());
+    fd.kernel.transfer(fd.number, len, true)
+}
+
 /// What whoever carries a request out does to the operation's memory.
 pub(crate) fn touch(memory: *const ()) {
     // SAFETY: the operation's memory stays until it is finished. If a protocol is broken it may not: loom tells.

@@ -6,14 +6,15 @@
 use super::object::Handle;
 use super::{Inner, Route};
 use crate::backend::Outcome;
-use crate::backend::direct::{is_pending, tick_of};
+use crate::backend::direct::{LetGo, is_pending, tick_of};
+use crate::backend::readiness::Hold;
 use crate::backend::registry::{EntryRef, Way};
-use crate::backend::repeats::{Goes, Sent, rest_of};
+use crate::backend::repeats::{Goes, rest_of};
 use crate::cell::{Ptr, Repeats, header, phase};
 use crate::completion::Completion;
 use crate::id::ObjectId;
 use crate::local::Local;
-use crate::operation::{self, Attempted, Request, Turn, code, part};
+use crate::operation::{self, Attempted, Turn, code, part};
 use crate::sync::atomic::Ordering;
 use crate::sync::mutant;
 
@@ -56,40 +57,46 @@ impl Inner {
     }
 
     /// Has an operation that repeats, and is due, go on until its turn. None if it waits, or is over and was sent where it belongs.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn come(&self, cell: Ptr, repeats: &'static Repeats) -> Option<Came<'_>> {
         // SAFETY: what is due was submitted, and is the caller's.
         let entry = unsafe { EntryRef::of(cell) }?;
-        let table = header(cell).vtable();
-        let mut attempted = None;
-        if table.reads && is_pending(cell) {
-            // SAFETY: what is due is current, and its result is open.
-            match unsafe { entry.attempt(cell, Way::Read, table) } {
-                Ok((count, drained)) => {
-                    // SAFETY: as above.
-                    let drained = drained.then(|| unsafe { tick_of(cell) });
-                    return Some(Came {
-                        inner: self,
-                        cell,
-                        entry,
-                        repeats,
-                        count: usize::try_from(count).unwrap_or(0),
-                        drained,
-                    });
-                }
-                Err(came_to) => attempted = came_to,
-            }
-        }
-        self.come_slowly(cell, entry, attempted)
+        let (count, drained) = match Self::read(cell, entry) {
+            Ok(read) => read,
+            Err(attempted) => self.read_slowly(cell, entry, attempted)?,
+        };
+        Some(Came {
+            inner: self,
+            cell,
+            entry,
+            repeats,
+            count,
+            drained,
+        })
     }
 
+    /// One read, the short way; or what it came to otherwise.
+    #[inline(always)]
+    fn read(cell: Ptr, entry: EntryRef) -> Result<(usize, Option<u32>), Option<Attempted>> {
+        let table = header(cell).vtable();
+        if !(table.reads && is_pending(cell)) {
+            return Err(None);
+        }
+        // SAFETY: what is due is current, and its result is open.
+        let (count, drained) = unsafe { entry.attempt(cell, Way::Read, table) }?;
+        // SAFETY: as above.
+        let drained = drained.then(|| unsafe { tick_of(cell) });
+        Ok((usize::try_from(count).unwrap_or(0), drained))
+    }
+
+    /// As `come`, with the backend: what was read, and the tick of that if it left nothing behind.
     #[cold]
-    fn come_slowly(
+    fn read_slowly(
         &self,
         cell: Ptr,
         entry: EntryRef,
         attempted: Option<Attempted>,
-    ) -> Option<Came<'_>> {
+    ) -> Option<(usize, Option<u32>)> {
         let Outcome { done, hold } = self.backend.carry_on(cell, entry, attempted);
         let done = done?;
         let table = header(cell).vtable();
@@ -100,21 +107,21 @@ impl Inner {
         }
         // SAFETY: the cell is ours; `carry_on` says so in its result.
         let raw = unsafe { part(done.into_ptr()) }.take_raw();
-        let mut came = Came {
-            inner: self,
-            cell,
-            entry,
-            repeats,
-            count: usize::try_from(raw).unwrap_or(0),
-            drained: None,
-        };
+        let count = usize::try_from(raw).unwrap_or(0);
         if table.reads {
-            came.drained = hold.and_then(|hold| hold.keep());
-            return Some(came);
+            return Some((count, hold.and_then(Hold::keep)));
         }
         // The rest was sent: the end of a turn, in which no handler runs any more.
         self.next(hold);
         header(cell).set_vtable((repeats.other)());
+        let came = Came {
+            inner: self,
+            cell,
+            entry,
+            repeats,
+            count,
+            drained: None,
+        };
         came.turn();
         None
     }
@@ -159,7 +166,8 @@ impl Inner {
 }
 
 impl Came<'_> {
-    /// Whether a handler runs in it, which `turn` calls.
+    /// Its turn, in which the handler is called, and what follows from that.
+    #[inline(always)]
     pub(crate) fn turn(self) {
         let mut sending = Sending {
             inner: self.inner,
@@ -173,7 +181,9 @@ impl Came<'_> {
         }
         // SAFETY: the cell is ours, and its table is its body's.
         let turn = unsafe {
-            (self.repeats.turn)(self.cell, self.count, &mut |request| sending.send(request))
+            (self.repeats.turn)(self.cell, self.count, &mut |ptr, len| {
+                sending.send(ptr, len)
+            })
         };
         std::mem::forget(over);
         if fixes {
@@ -186,7 +196,7 @@ impl Came<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn again(self) {
         // SAFETY: it holds its reading direction, and the cell is ours.
         let goes = unsafe { self.entry.read_again(self.cell, self.drained) };
@@ -203,7 +213,7 @@ impl Came<'_> {
     /// What could not be sent at once is written by the operation itself, which goes into the writing direction for that, and keeps the
     /// reading one.
     #[cold]
-    fn rest(self, partly: Option<Attempted>) {
+    fn rest(self, partly: Option<i64>) {
         let Self {
             inner, cell, entry, ..
         } = self;
@@ -215,10 +225,10 @@ impl Came<'_> {
             // SAFETY: the cell is ours.
             None => unsafe { entry.join(cell) },
             // SAFETY: as above, and what was sent partly holds the direction.
-            Some(attempted) => match unsafe { entry.pass_on(cell) } {
+            Some(raw) => match unsafe { entry.pass_on(cell) } {
                 Ok(()) => {
-                    let came = inner.come_slowly(cell, entry, rest_of(attempted));
-                    debug_assert!(came.is_none(), "it writes");
+                    let read = inner.read_slowly(cell, entry, rest_of(raw));
+                    debug_assert!(read.is_none(), "it writes");
                     return;
                 }
                 Err(left) => {
@@ -236,28 +246,31 @@ struct Sending<'a> {
     inner: &'a Inner,
     entry: EntryRef,
     /// The attempt that sent not all; it holds the writing direction.
-    partly: Option<Attempted>,
+    partly: Option<i64>,
 }
 
 impl Sending<'_> {
-    #[inline]
-    fn send(&mut self, request: Request) -> i64 {
-        let len = operation::to_write(&request);
-        if self.partly.is_some() {
+    #[inline(always)]
+    fn send(&mut self, ptr: *const u8, len: usize) -> i64 {
+        if !self.entry.take_to_send() {
             return 0;
         }
-        // SAFETY: whoever sends lends what the request names for that.
-        match unsafe { self.entry.send_now(request, len) } {
-            Sent::Whole(left) => {
-                self.inner.went_on(left, self.entry);
-                len as i64
-            }
-            Sent::Partly(attempted) => {
-                self.partly = Some(attempted);
-                attempted.raw
-            }
-            Sent::Not => 0,
+        // SAFETY: the direction was taken just now; whoever sends lends the bytes for that.
+        let raw = unsafe { self.entry.send(ptr, len) };
+        if raw != len as i64 {
+            self.partly = Some(raw);
+            return raw;
         }
+        match self.entry.polled(Way::Write, 0, false) {
+            LetGo::Free => {}
+            left => self.others_write(left),
+        }
+        raw
+    }
+
+    #[cold]
+    fn others_write(&self, left: LetGo) {
+        self.inner.went_on(left, self.entry);
     }
 }
 

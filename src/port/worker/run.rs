@@ -211,7 +211,8 @@ impl Shift<'_> {
         true
     }
 
-    /// As `run`, of an operation that repeats: what it has is a piece of work of its own.
+    /// As `run`, of an operation that repeats: what it has is a piece of work of its own. By itself, so that `work` stays small.
+    #[inline(never)]
     fn run_turn(
         &mut self,
         inner: &Inner,
