@@ -132,18 +132,14 @@ impl Demux for Epoll {
                 ObjectId::NOTIFY => woken.notified = true,
                 ObjectId::TIMER => woken.timer = true,
                 object => {
-                    let broken = flags.intersects(Flags::HUP | Flags::ERR);
-                    let hang_up = broken || flags.contains(Flags::RDHUP);
-                    let read = hang_up || flags.intersects(Flags::IN | Flags::PRI);
-                    let write = broken || flags.contains(Flags::OUT);
-                    sink.ready(
-                        object,
-                        Ready {
-                            read,
-                            write,
-                            hang_up,
-                        },
-                    );
+                    let broken = Flags::HUP | Flags::ERR;
+                    let hang_up = broken | Flags::RDHUP;
+                    let ready = Ready {
+                        read: flags.intersects(hang_up | Flags::IN | Flags::PRI),
+                        write: flags.intersects(broken | Flags::OUT),
+                        hang_up: flags.intersects(hang_up),
+                    };
+                    sink.ready(object, ready);
                 }
             }
         }

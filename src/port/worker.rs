@@ -229,10 +229,6 @@ impl Shift<'_> {
         }
         // Before it is announced as asleep, after which it looks once more.
         self.inner.permits.give_back_of(self.local);
-        if self.inner.home.ledger.is_settled() {
-            // `leave` tells the others.
-            return Idle::Over;
-        }
         if self.looks_in(bounds) || self.spin() {
             return self.look_again(relied_on);
         }
@@ -259,8 +255,13 @@ impl Shift<'_> {
         Idle::LookAgain
     }
 
-    /// This worker has not slept: what was left to the search that it gave up is its own to hand on.
+    /// This worker has not slept, since there is work, or none any more. What was left to the search that it gave up is its own to hand on.
+    #[cold]
     fn look_again(&mut self, relied_on: bool) -> Idle {
+        if self.inner.home.ledger.is_settled() {
+            // `leave` tells the others.
+            return Idle::Over;
+        }
         self.relied_on = relied_on;
         self.fresh |= relied_on;
         Idle::LookAgain
