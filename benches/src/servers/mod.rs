@@ -104,6 +104,12 @@ pub const SERVERS: &[Server] = &[
         Body::Here(|listener, threads| ours::serve(listener, Strategy::WorkStealing, threads)),
     ),
     server(
+        "proactor-pairs",
+        "ours, a read and a write that set each other, one thread",
+        false,
+        Body::Here(|listener, threads| ours::serve_in_pairs(listener, Strategy::Single, threads)),
+    ),
+    server(
         "tokio-current",
         "tokio, current thread",
         false,

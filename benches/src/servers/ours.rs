@@ -1,16 +1,37 @@
-//! The echo on proactor: what `examples/echo_server.rs` does, without its counters. A connection that waits has no buffer: the pool lends
-//! one when there are bytes.
+//! The echo on proactor, without the counters of `examples/echo_server.rs`. A connection that waits has no buffer: the pool lends one when
+//! there are bytes.
 
 use std::net::TcpListener as StdListener;
 use std::num::NonZeroUsize;
 
-use proactor::net::{TcpListener, TcpStream};
+use proactor::net::{Reply, TcpListener, TcpStream};
 use proactor::{BufferPool, PooledBuf, Proactor, Strategy};
 
 use super::READ_BYTES;
 use crate::cli::Outcome;
 
+/// As the example: a connection is one operation.
 pub(super) fn serve(listener: StdListener, strategy: Strategy, threads: usize) -> Outcome {
+    serve_each(listener, strategy, threads, |stream, pool| {
+        let echo = stream.reply_each(pool, Reply::Write);
+        echo.then(|_ended| ());
+    })
+}
+
+/// A connection is a read and a write that set each other: what a program does that needs more than a reply.
+pub(super) fn serve_in_pairs(listener: StdListener, strategy: Strategy, threads: usize) -> Outcome {
+    serve_each(listener, strategy, threads, |stream, pool| {
+        let pool = pool.clone();
+        read(Connection { stream, pool });
+    })
+}
+
+fn serve_each(
+    listener: StdListener,
+    strategy: Strategy,
+    threads: usize,
+    echo: impl Fn(TcpStream, &BufferPool) + Send + Sync + 'static,
+) -> Outcome {
     let mut builder = Proactor::builder().strategy(strategy);
     if let Some(threads) = NonZeroUsize::new(threads) {
         builder = builder.threads(threads);
@@ -21,8 +42,7 @@ pub(super) fn serve(listener: StdListener, strategy: Strategy, threads: usize) -
     let serving = listener.accept_each(move |accepted| match accepted {
         Ok((stream, _peer)) => {
             if stream.set_nodelay(true).is_ok() {
-                let pool = pool.clone();
-                read(Connection { stream, pool });
+                echo(stream, &pool);
             }
         }
         Err(trouble) => eprintln!("{trouble}"),
