@@ -19,6 +19,9 @@ use crate::work::Counters;
 /// At which picks the strategy is asked, although the worker's stack has something.
 const ASK_EVERY: usize = 64;
 
+/// At which picks the strategy is asked, although the worker keeps something.
+const KEPT_IN_A_ROW: usize = 16;
+
 /// A worker's own side. It stands on the worker's stack for as long as the thread works.
 #[derive(Debug)]
 pub(crate) struct Local {
@@ -231,6 +234,15 @@ impl Local {
         }
         // SAFETY: this worker's, which this thread is.
         unsafe { stack.pop(self) }
+    }
+
+    /// What comes next by itself of what the worker keeps, if it is not the strategy's turn.
+    #[inline]
+    pub(crate) fn pop_kept(&self) -> Option<Completion> {
+        if self.picks.get() % KEPT_IN_A_ROW == 0 {
+            return None;
+        }
+        self.kept.pop_front()
     }
 
     /// Enters a piece of work in the books.

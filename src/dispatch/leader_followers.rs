@@ -45,14 +45,14 @@ impl Dispatcher for LeaderFollowers {
 
     fn dispatch(&self, completion: Completion, origin: Origin<'_>) -> Placed {
         match origin {
+            Origin::Reaped { worker, .. } | Origin::Posted(worker) if self.alone => {
+                worker.keep(completion)
+            }
             Origin::Finished(worker)
             | Origin::Reaped {
                 worker,
                 first: true,
             } => worker.run_in_turn(completion),
-            Origin::Reaped { worker, .. } | Origin::Posted(worker) if self.alone => {
-                worker.keep(completion)
-            }
             Origin::Reaped { .. } | Origin::Posted(_) | Origin::Outside => {
                 self.queue.push(completion);
                 Placed::Shared
@@ -75,5 +75,9 @@ impl Dispatcher for LeaderFollowers {
 
     fn finishes_in_turn(&self) -> bool {
         true
+    }
+
+    fn keeps_reaped(&self) -> bool {
+        self.alone
     }
 }

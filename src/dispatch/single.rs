@@ -69,6 +69,10 @@ impl Dispatcher for SingleThreaded {
     fn finishes_in_turn(&self) -> bool {
         true
     }
+
+    fn keeps_reaped(&self) -> bool {
+        true
+    }
 }
 
 impl SingleThreaded {

@@ -93,12 +93,12 @@ impl Dispatcher for WorkStealing {
 
     fn dispatch(&self, completion: Completion, origin: Origin<'_>) -> Placed {
         match origin {
+            Origin::Reaped { worker, .. } if worker.threads() == 1 => worker.keep(completion),
             Origin::Finished(worker)
             | Origin::Reaped {
                 worker,
                 first: true,
             } => worker.run_in_turn(completion),
-            Origin::Reaped { worker, .. } if worker.threads() == 1 => worker.keep(completion),
             Origin::Reaped { .. } | Origin::Outside => {
                 self.injector.push(completion);
                 Placed::Shared
@@ -131,6 +131,10 @@ impl Dispatcher for WorkStealing {
 
     fn finishes_in_turn(&self) -> bool {
         true
+    }
+
+    fn keeps_reaped(&self) -> bool {
+        self.workers.len() == 1
     }
 }
 

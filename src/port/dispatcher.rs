@@ -82,6 +82,13 @@ pub trait Dispatcher: Send + Sync + fmt::Debug + 'static {
     fn finishes_in_turn(&self) -> bool {
         false
     }
+
+    /// Whether its only worker keeps what it reaps: [`dispatch`](Self::dispatch) of [`Origin::Reaped`] is [`Worker::keep`] and nothing
+    /// besides, and [`next`](Self::next) begins with [`Worker::take_kept`]. Asked once, after `attach`: then the port does both itself,
+    /// and asks `next` when nothing is kept, and at each 16th pick.
+    fn keeps_reaped(&self) -> bool {
+        false
+    }
 }
 
 /// Where a completion comes from.

@@ -122,6 +122,7 @@ pub(crate) struct Inner {
     by_hand: bool,
     /// What the strategy said of itself.
     finishes_in_turn: bool,
+    keeps_reaped: bool,
 }
 
 /// Why nobody may run a port's handlers.
@@ -160,6 +161,7 @@ impl Inner {
             discards: AtomicUsize::new(0),
             by_hand,
             finishes_in_turn: dispatcher.finishes_in_turn(),
+            keeps_reaped: dispatcher.keeps_reaped() && workers == 1,
             home,
             backend,
             dispatcher,

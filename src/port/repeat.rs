@@ -126,6 +126,35 @@ impl Inner {
         None
     }
 
+    /// What could not be sent at once is written by the operation itself, which goes into the writing direction for that, and keeps the
+    /// reading one.
+    #[cold]
+    fn rest(&self, cell: Ptr, entry: EntryRef, drained: Option<u32>, partly: Option<i64>) {
+        if let Some(tick) = drained {
+            entry.has_drained(tick);
+        }
+        if let Some(repeats) = &header(cell).vtable().repeats {
+            header(cell).set_vtable((repeats.other)());
+        }
+        let goes = match partly {
+            // SAFETY: the cell is the caller's, who has it to go on.
+            None => unsafe { entry.join(cell) },
+            // SAFETY: as above, and what was sent partly holds the direction.
+            Some(raw) => match unsafe { entry.pass_on(cell) } {
+                Ok(()) => {
+                    let read = self.read_slowly(cell, entry, rest_of(raw));
+                    debug_assert!(read.is_none(), "it writes");
+                    return;
+                }
+                Err(left) => {
+                    self.went_on(left, entry);
+                    Goes::Over(code::CLOSED)
+                }
+            },
+        };
+        self.went(goes, cell);
+    }
+
     /// The end of an operation that repeats.
     #[cold]
     fn end_repeating(&self, cell: Ptr, raw: i64) {
@@ -191,7 +220,9 @@ impl Came<'_> {
         }
         match turn {
             Turn::Again => self.again(),
-            Turn::Writes => self.rest(sending.partly),
+            Turn::Writes => self
+                .inner
+                .rest(self.cell, self.entry, self.drained, sending.partly),
             Turn::Over(raw) => self.inner.end_repeating(self.cell, raw),
         }
     }
@@ -208,36 +239,6 @@ impl Came<'_> {
             }),
             Goes::Over(raw) => self.inner.end_repeating(self.cell, raw),
         }
-    }
-
-    /// What could not be sent at once is written by the operation itself, which goes into the writing direction for that, and keeps the
-    /// reading one.
-    #[cold]
-    fn rest(self, partly: Option<i64>) {
-        let Self {
-            inner, cell, entry, ..
-        } = self;
-        if let Some(tick) = self.drained {
-            entry.has_drained(tick);
-        }
-        header(cell).set_vtable((self.repeats.other)());
-        let goes = match partly {
-            // SAFETY: the cell is ours.
-            None => unsafe { entry.join(cell) },
-            // SAFETY: as above, and what was sent partly holds the direction.
-            Some(raw) => match unsafe { entry.pass_on(cell) } {
-                Ok(()) => {
-                    let read = inner.read_slowly(cell, entry, rest_of(raw));
-                    debug_assert!(read.is_none(), "it writes");
-                    return;
-                }
-                Err(left) => {
-                    inner.went_on(left, entry);
-                    Goes::Over(code::CLOSED)
-                }
-            },
-        };
-        inner.went(goes, cell);
     }
 }
 

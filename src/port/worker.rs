@@ -411,6 +411,10 @@ impl Shift<'_> {
                 at_once.push_back(completion);
                 continue;
             }
+            if self.inner.keeps_reaped {
+                self.local.kept.push_back(completion);
+                continue;
+            }
             let placed = if mutant("batch-kept-private") {
                 worker.run_in_turn(completion)
             } else {

@@ -114,9 +114,11 @@ impl Shift<'_> {
         let next = if inner.affinity.is_used() {
             self.next_of_both()
         } else {
-            local
-                .pop()
-                .or_else(|| inner.dispatcher.next(Worker::new(local)))
+            let own = match inner.keeps_reaped {
+                true => local.pop_kept().or_else(|| local.pop()),
+                false => local.pop(),
+            };
+            own.or_else(|| inner.dispatcher.next(Worker::new(local)))
         };
         match next {
             Some(next) if in_turn => Some(self.end_turn(next)),
