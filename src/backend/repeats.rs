@@ -32,7 +32,9 @@ impl EntryRef {
         unsafe { part(cell) }.entry.set(self.as_ptr());
         let mut direction = self.direction(way);
         // Also of one that was closed: who closes asks what is under way to end before it shuts the writing direction.
-        if let Some(raw) = cancelled(header(cell).phase()) {
+        if let Some(raw) =
+            cancelled(header(cell).phase()).filter(|_| !mutant("cancel-unseen-before-a-rest"))
+        {
             return Goes::Over(raw);
         }
         if direction.closed {

@@ -158,9 +158,7 @@ impl completion::Attempt for Inner {
     fn go_on(&self, cell: Ptr) -> Option<bool> {
         let repeats = header(cell).vtable().repeats.as_ref()?;
         let came = self.come(cell, repeats);
-        let ran = came.is_some();
-        came.map(Came::turn);
-        Some(ran)
+        Some(came.map(Came::turn).is_some())
     }
 
     fn settled(&self) {
