@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code)] // what is polled is named by address
 
+mod answer;
 mod parts;
 
 use std::task::{Context, Poll, Waker};
@@ -25,6 +26,7 @@ use crate::port::worker::Bounds;
 use crate::port::{CompletionPort, Inner};
 use crate::proactor::Proactor;
 pub use crate::sync::model::{recycle, set_clock, set_mutant, spurious, ticks};
+pub use answer::{Answer, AnswerEach};
 pub use parts::*;
 
 /// A port over a scripted kernel.
@@ -270,6 +272,11 @@ impl ModelPort {
         self.kernel.rattle(number);
     }
 
+    /// Who gave each unit that object `number` was given, in order: one word for the units of one operation.
+    pub fn given(&self, number: usize) -> Vec<usize> {
+        self.kernel.given(number)
+    }
+
     /// Time passes, until that long after the beginning.
     pub fn pass(&self, until: Duration) {
         let millis = u64::try_from(until.as_millis()).unwrap_or(u64::MAX - 1);
@@ -406,6 +413,11 @@ impl ModelObject {
         handler: impl FnOnce(Result<usize, Error>) + Send + 'static,
     ) -> OperationKey {
         Initiation::on_object(&self.0, Give::new(len, false)).then(handler)
+    }
+
+    /// To give just as many units, in as many calls as that needs, not yet begun.
+    pub fn giving_all(&self, len: usize) -> Initiation<Give> {
+        Initiation::on_object(&self.0, Move::new(len, true))
     }
 
     /// Takes up to `len` units by a poll, here.

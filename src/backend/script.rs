@@ -6,6 +6,7 @@
 //! and stays rung until somebody comes, and the timer is an object of its own.
 
 use std::io;
+use std::iter;
 use std::time::{Duration, Instant};
 
 use super::alarm::Alarm;
@@ -55,6 +56,8 @@ struct Object {
     data: usize,
     room: usize,
     ended: bool,
+    /// Whose each unit was that was given, by the address of its memory.
+    given: Vec<usize>,
     registered: Option<ObjectId>,
     /// Oneshot: what an event may come for.
     read: bool,
@@ -162,6 +165,11 @@ impl Script {
         self.kernel.lock().rings
     }
 
+    /// Whose each unit was that an object was given.
+    pub(crate) fn given(&self, number: usize) -> Vec<usize> {
+        self.kernel.lock().objects[number].given.clone()
+    }
+
     /// Which descriptors were closed.
     pub(crate) fn closed(&self) -> Vec<usize> {
         self.kernel.lock().closed.clone()
@@ -201,7 +209,7 @@ impl Script {
 }
 
 impl scripted::Kernel for Script {
-    fn transfer(&self, number: usize, len: usize, write: bool) -> i64 {
+    fn transfer(&self, number: usize, len: usize, write: bool, whose: usize) -> i64 {
         let mut kernel = self.kernel.lock();
         assert!(
             !kernel.closed.contains(&number),
@@ -215,6 +223,9 @@ impl scripted::Kernel for Script {
         };
         let moved = (*there).min(len);
         *there -= moved;
+        if write {
+            object.given.extend(iter::repeat_n(whose, moved));
+        }
         if moved == 0 && !object.ended {
             return WOULD_BLOCK;
         }

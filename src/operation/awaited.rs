@@ -247,6 +247,17 @@ impl<P: Placed> Body for Awaited<P> {
     }
 }
 
+/// Whether an operation keeps its direction, until its output is taken or given back: what has taken does. What repeats has nothing to give
+/// back, and lets go as it ends.
+const fn keeps<O: Operation>() -> bool {
+    O::KIND.takes() && !O::REPEATS
+}
+
+/// Whether its direction is let go as its output is taken or given back.
+fn lets_go<O: Operation>() -> bool {
+    keeps::<O>() || (O::REPEATS && mutant("repeated-lets-go-twice"))
+}
+
 /// `writes`: of one that repeats, and is to write now.
 const fn table<P: Placed>(writes: bool) -> VTable {
     let other: fn() -> &'static VTable = match writes {
@@ -254,8 +265,7 @@ const fn table<P: Placed>(writes: bool) -> VTable {
         true => || &const { table::<P>(false) },
     };
     VTable {
-        // What has taken keeps its direction, until its output is taken or given back. What repeats has nothing to give back.
-        holds: P::Op::KIND.takes() && !P::Op::REPEATS,
+        holds: keeps::<P::Op>(),
         // Unless somebody is to be told.
         at_once: Some(|cell| {
             header(cell).phase() == phase::DONE
@@ -356,7 +366,7 @@ unsafe fn give_back<P: Placed>(cell: Ptr, home: &Home) {
         name,
         home,
         returned: None,
-        holds: P::Op::KIND.takes(),
+        holds: lets_go::<P::Op>(),
     };
     let returned = op.give_back(result);
     held.returned = returned.filter(|_| !mutant("future-gives-nothing-back"));
@@ -468,7 +478,7 @@ impl<O: Operation> Awaiting<O> {
         mem::forget(self);
         // SAFETY: it is finished, so the cell is the future's alone; `place` wrote it as this.
         let (op, result) = unsafe { Self::TAKE(cell, &home) };
-        if O::KIND.takes() {
+        if lets_go::<O>() {
             name.let_go(&home, None);
         }
         drop(waker); // Which may do anything.

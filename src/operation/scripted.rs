@@ -11,8 +11,8 @@ pub(crate) const WOULD_BLOCK: i64 = -11;
 
 /// Who plays the kernel.
 pub(crate) trait Kernel: Send + Sync + fmt::Debug {
-    /// Gives, or takes, up to `len` units: how many, or `WOULD_BLOCK`.
-    fn transfer(&self, number: usize, len: usize, write: bool) -> i64;
+    /// Gives, or takes, up to `len` units: how many, or `WOULD_BLOCK`. `whose` tells one operation from another.
+    fn transfer(&self, number: usize, len: usize, write: bool, whose: usize) -> i64;
     /// The descriptor is closed.
     fn close(&self, number: usize);
 }
@@ -38,7 +38,7 @@ pub(crate) fn perform(fd: &Fd, request: Request) -> i64 {
         _ => return -22,
     };
     touch(memory);
-    fd.kernel.transfer(fd.number, len, write)
+    fd.kernel.transfer(fd.number, len, write, memory.addr())
 }
 
 /// Gives so many units, or fewer.
@@ -48,7 +48,7 @@ pub(crate) fn perform(fd: &Fd, request: Request) -> i64 {
 /// As a request's `memory`.
 pub(crate) unsafe fn send(fd: &Fd, memory: *const u8, len: usize) -> i64 {
     touch(memory.cast());
-    fd.kernel.transfer(fd.number, len, true)
+    fd.kernel.transfer(fd.number, len, true, memory.addr())
 }
 
 /// What whoever carries a request out does to the operation's memory.

@@ -14,7 +14,7 @@ use crate::cell::{Ptr, Repeats, header, phase};
 use crate::completion::Completion;
 use crate::id::ObjectId;
 use crate::local::Local;
-use crate::operation::{self, Attempted, Turn, code, part};
+use crate::operation::{self, Attempted, Turn, cancelled, code, part};
 use crate::sync::atomic::Ordering;
 use crate::sync::mutant;
 
@@ -148,7 +148,7 @@ impl Inner {
                 }
                 Err(left) => {
                     self.went_on(left, entry);
-                    Goes::Over(code::CLOSED)
+                    Goes::Over(cancelled(header(cell).phase()).unwrap_or(code::CLOSED))
                 }
             },
         };
