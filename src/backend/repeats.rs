@@ -42,11 +42,12 @@ impl EntryRef {
         // SAFETY: the caller's promise.
         unsafe { part(cell) }.entry.set(self.as_ptr());
         let mut direction = self.direction(way);
-        if direction.closed {
-            return Goes::Over(code::CLOSED);
-        }
+        // Also of one that was closed: who closes asks what is under way to end before it shuts the writing direction.
         if let Some(raw) = cancelled(header(cell).phase()) {
             return Goes::Over(raw);
+        }
+        if direction.closed {
+            return Goes::Over(code::CLOSED);
         }
         let behind = direction.is_held() || !direction.queue.is_empty();
         // SAFETY: the caller's promise; the cell goes to the direction.

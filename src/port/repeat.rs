@@ -13,7 +13,7 @@ use crate::cell::{Ptr, Repeats, header, phase};
 use crate::completion::Completion;
 use crate::id::ObjectId;
 use crate::local::Local;
-use crate::operation::{self, Attempted, Request, Turn, code, part};
+use crate::operation::{self, Attempted, Request, Turn, cancelled, code, part};
 use crate::sync::atomic::Ordering;
 use crate::sync::mutant;
 
@@ -223,7 +223,7 @@ impl Came<'_> {
                 }
                 Err(left) => {
                     inner.went_on(left, entry);
-                    Goes::Over(code::CLOSED)
+                    Goes::Over(cancelled(header(cell).phase()).unwrap_or(code::CLOSED))
                 }
             },
         };
