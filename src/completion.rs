@@ -101,26 +101,21 @@ impl Completion {
     ///
     /// With the handler's panic, if that panics. It counts as done with nevertheless.
     pub fn run(self) -> bool {
-        let cell = if self.is_due() {
-            if let Some(ran) = self.go_on() {
+        let is_due = self.is_due();
+        // From here on nothing of it is dropped: it goes on in its cell, or in none.
+        let mut cell = self.into_ptr();
+        if is_due {
+            if let Some(ran) = go_on(cell) {
                 return ran;
             }
-            match attempt(self.into_ptr()) {
-                Some(cell) => cell,
+            match attempt(cell) {
+                Some(attempted) => cell = attempted,
                 None => return false,
             }
-        } else {
-            self.into_ptr()
-        };
+        }
         // SAFETY: we own the cell.
         unsafe { run_finished(cell) };
         true
-    }
-
-    /// Has it go on, if it is of an operation that repeats, and due; whether a handler ran.
-    fn go_on(&self) -> Option<bool> {
-        header(self.0).vtable().repeats.as_ref()?;
-        port_of(Home::of(self.0))?.go_on(self.0)
     }
 
     /// Whether its system call is made by whoever runs it, and not before.
@@ -213,6 +208,12 @@ fn attempt(cell: Ptr) -> Option<Ptr> {
         None => Some(unsafe { operation::complete(cell, code::CANCELLED) }),
     };
     attempted.map(Completion::into_ptr)
+}
+
+/// Has an operation that is due go on, if it is one that repeats; whether a handler ran.
+fn go_on(cell: Ptr) -> Option<bool> {
+    header(cell).vtable().repeats.as_ref()?;
+    port_of(Home::of(cell))?.go_on(cell)
 }
 
 /// Crosses a piece of work off that was no completion, as whichever thread this is.
