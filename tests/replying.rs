@@ -5,6 +5,8 @@
 mod common;
 #[path = "replying/ended.rs"]
 mod ended;
+#[path = "replying/ways.rs"]
+mod ways;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream as StdStream};

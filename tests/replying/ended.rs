@@ -148,7 +148,8 @@ fn end_all(underway: &mut Underway, proactor: Proactor, by: By) {
     let leave = underway.leave.clone();
     let ending = thread::spawn(move || {
         if by == By::Shutdown {
-            return drop(proactor.shutdown(Instant::now()));
+            proactor.shutdown(Instant::now());
+            return;
         }
         proactor.stop();
         let _ = leave.send(());
