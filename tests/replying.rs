@@ -5,6 +5,8 @@
 mod common;
 #[path = "replying/ended.rs"]
 mod ended;
+#[path = "replying/hostile.rs"]
+mod hostile;
 #[path = "replying/ways.rs"]
 mod ways;
 
