@@ -2,6 +2,8 @@
 #![cfg(not(proactor_loom))]
 #![allow(clippy::unwrap_used)] // helpers are tests, too, which clippy does not see
 
+#[path = "replying/beside.rs"]
+mod beside;
 mod common;
 #[path = "replying/ended.rs"]
 mod ended;
