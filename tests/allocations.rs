@@ -7,6 +7,8 @@ mod common;
 mod datagrams;
 #[path = "allocations/local.rs"]
 mod local;
+#[path = "allocations/replies.rs"]
+mod replies;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::future::{IntoFuture, poll_fn};
@@ -488,6 +490,7 @@ fn nothing_is_allocated(setup: Setup) {
     strands_are_small(&proactor);
     echo_allocates_nothing(&proactor, "polls", echo_polled);
     echo_allocates_nothing(&proactor, "reads and writes", echo);
+    replies::allocate_nothing(&proactor);
     echo_allocates_nothing(&proactor, "messages", |stream, buf| {
         echo_messages(stream, buf, false);
     });

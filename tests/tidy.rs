@@ -90,6 +90,7 @@ const UNSAFE_FILES: &[&str] = &[
     "tests/allocations.rs: a global allocator that counts",
     "tests/buffers.rs: a global allocator that counts",
     "tests/hostile.rs: buffers that panic and begin operations",
+    "tests/replying/hostile.rs: buffers that panic",
 ];
 
 /// Every file of the library with a panic that is written out, each as `<path>: <why no input reaches it, or who is told of it>`.

@@ -3,6 +3,8 @@
 //! Protocol: `docs/dispatch-protocols.md`, "An operation that repeats".
 #![allow(unsafe_code)] // cells are attempted and finished by whoever owns them
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use super::object::Handle;
 use super::{Inner, Route};
 use crate::backend::Outcome;
@@ -122,7 +124,10 @@ impl Inner {
             count,
             drained: None,
         };
-        came.turn();
+        // A reply that panics as it goes: as a handler's.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| came.turn())) {
+            self.hand_future(false, move || resume_unwind(panic));
+        }
         None
     }
 

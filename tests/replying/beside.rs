@@ -1,0 +1,471 @@
+//! With others beside it: other reads, other writers, whoever takes its stream away, and what its own handler does.
+
+use std::future::IntoFuture;
+use std::io::Write;
+use std::net::{Shutdown, TcpStream as StdStream};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Waker};
+use std::thread;
+use std::time::Duration;
+
+use proactor::net::{Reply, TcpStream};
+use proactor::{BufferPool, CancelToken, ErrorKind, InitiationFuture, PooledBuf, Proactor};
+use socket2::SockRef;
+
+use super::common::{Random, SOON, everywhere, everywhere_once, pair, std_pair, until};
+use super::{LARGE, assert_closed, assert_over, assert_same, next, pattern, replying};
+
+/// Answers until it is told that it is over.
+fn until_over(bytes: PooledBuf) -> Reply<PooledBuf> {
+    match bytes.ends_with(b".") {
+        true => Reply::Last(bytes),
+        false => Reply::Write(bytes),
+    }
+}
+
+fn ask(peer: &mut StdStream, question: &str) {
+    peer.write_all(question.as_bytes()).unwrap();
+    assert_eq!(next(peer, question.len()), question.as_bytes());
+}
+
+#[test]
+fn another_read_waits_until_it_is_over_and_has_what_comes_then() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        proactor.start().unwrap();
+        let (stream, mut peer) = pair(&proactor);
+        let end = replying(&stream, until_over);
+        let (told, tells) = mpsc::channel();
+        for _ in 0..2 {
+            let told = told.clone();
+            let read = stream.read_exact([0; 4]);
+            read.then(move |(result, bytes)| told.send((result.unwrap(), bytes)).unwrap());
+        }
+        for _ in 0..20 {
+            ask(&mut peer, "some");
+        }
+        assert!(tells.try_recv().is_err(), "it has read beside it");
+        ask(&mut peer, "over.");
+        assert_over(&end);
+        peer.write_all(b"onetwo23").unwrap();
+        let mut all = [(); 2].map(|()| tells.recv_timeout(SOON).unwrap());
+        all.sort_unstable(); // handlers run on several threads
+        assert_eq!(all, [(4, *b"onet"), (4, *b"wo23")]);
+    });
+}
+
+#[test]
+fn a_read_before_it_comes_first_and_one_after_the_other_they_have_the_stream() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        proactor.start().unwrap();
+        let (stream, mut peer) = pair(&proactor);
+        let (told, tells) = mpsc::channel();
+        let read = stream.read_exact([0; 4]);
+        read.then(move |(_, bytes)| told.send(bytes).unwrap());
+        let ends = [(); 3].map(|()| replying(&stream, until_over));
+        let never = replying(&stream, until_over);
+        peer.write_all(b"read").unwrap();
+        assert_eq!(tells.recv_timeout(SOON), Ok(*b"read"));
+        for end in &ends {
+            assert!(end.try_recv().is_err());
+            ask(&mut peer, "some");
+            ask(&mut peer, "over.");
+            assert_over(end);
+        }
+        ask(&mut peer, "more");
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert_over(&never);
+    });
+}
+
+#[test]
+fn one_that_waits_for_its_turn_can_be_cancelled_there() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        proactor.start().unwrap();
+        let (stream, mut peer) = pair(&proactor);
+        let first = replying(&stream, until_over);
+        ask(&mut peer, "some");
+        let (told, tells) = mpsc::channel();
+        let second = stream.reply_each(&BufferPool::new(10), |_| Reply::<PooledBuf>::End);
+        let key = second.then(move |(result, _)| told.send(result.unwrap_err().kind()).unwrap());
+        let late = stream.reply_each(&BufferPool::new(10), |_| Reply::<PooledBuf>::End);
+        let (result, _) = late.timeout(Duration::from_millis(2)).wait();
+        assert!(result.unwrap_err().is_timeout());
+        proactor.cancel(key);
+        assert_eq!(tells.recv_timeout(SOON), Ok(ErrorKind::Cancelled));
+        let (token, pool) = (CancelToken::new(), BufferPool::new(10));
+        token.cancel();
+        let cancelled = stream.reply_each(&pool, Reply::Write).cancel_with(&token);
+        assert!(cancelled.wait().0.unwrap_err().is_cancelled());
+        ask(&mut peer, "over.");
+        assert_over(&first);
+        stream.close();
+        let (result, _) = stream.reply_each(&pool, Reply::Write).wait();
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Closed);
+        assert_closed(&mut peer);
+    });
+}
+
+/// A future that was polled once, and is finished since, its output not taken: nobody but this thread runs the proactor.
+fn finished(proactor: &Proactor, stream: &TcpStream) -> InitiationFuture<proactor::net::RecvWith> {
+    let mut future = stream.recv_with(&BufferPool::new(6)).into_future();
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(Pin::new(&mut future).poll(&mut context).is_pending());
+    super::settle(proactor);
+    future
+}
+
+#[test]
+fn what_was_given_back_to_the_stream_is_read_first() {
+    everywhere(|setup| {
+        let builder = setup.builder().turn_budget(0);
+        let proactor = builder.build().unwrap();
+        let (stream, mut peer) = pair(&proactor);
+        for kept in [true, false] {
+            peer.write_all(b"first second").unwrap();
+            let future = finished(&proactor, &stream);
+            let future = kept.then_some(future);
+            let mut seen = Vec::new();
+            let (told, tells) = mpsc::channel();
+            let end = replying(&stream, move |bytes| {
+                seen.extend_from_slice(&bytes);
+                told.send(bytes.len()).unwrap();
+                match seen.len() {
+                    12 => Reply::Last(std::mem::take(&mut seen)),
+                    _ => Reply::Nothing,
+                }
+            });
+            super::settle(&proactor);
+            assert_eq!(
+                tells.try_recv().is_err(),
+                kept,
+                "it waits for the future's end"
+            );
+            drop(future);
+            proactor.run();
+            assert_over(&end);
+            assert_eq!(next(&mut peer, 12), b"first second");
+        }
+        assert_eq!(proactor.port().outstanding(), 0);
+    });
+}
+
+/// As `pair`, with so little room for what is sent that much of it is sent in parts.
+fn narrow_pair(proactor: &Proactor) -> (TcpStream, StdStream) {
+    let (server, client) = std_pair();
+    let narrowed = SockRef::from(&server).set_send_buffer_size(100 << 10);
+    narrowed.expect("a smaller buffer");
+    let stream = TcpStream::from_std(proactor, server).expect("an open proactor");
+    (stream, client)
+}
+
+/// A mark, a length, and as many bytes of that mark.
+fn record(mark: u8, len: usize) -> Vec<u8> {
+    let mut record = vec![mark; 5 + len];
+    record[1..5].copy_from_slice(&u32::try_from(len).unwrap().to_le_bytes());
+    record
+}
+
+/// The next record's mark.
+fn next_record(peer: &mut StdStream) -> u8 {
+    let head = next(peer, 5);
+    let len = u32::from_le_bytes(head[1..5].try_into().unwrap());
+    let body = next(peer, len as usize);
+    assert!(
+        body.iter().all(|&byte| byte == head[0]),
+        "something came between"
+    );
+    head[0]
+}
+
+/// Writes records, one when the other is written.
+fn write_records(stream: Arc<TcpStream>, mark: u8, left: usize, mut random: Random) {
+    if left == 0 {
+        return;
+    }
+    let next = Arc::clone(&stream);
+    let record = record(mark, random.within(0, 60_000));
+    stream.write_all(record).then(move |(result, _)| {
+        result.unwrap();
+        write_records(next, mark, left - 1, random);
+    });
+}
+
+#[test]
+fn writers_beside_it_come_before_a_reply_or_after_it_never_into_it() {
+    const EACH: usize = 150;
+    everywhere_once(|setup| {
+        let mut random = Random::new();
+        let proactor = setup.build();
+        proactor.start().unwrap();
+        let (stream, mut peer) = narrow_pair(&proactor);
+        let stream = Arc::new(stream);
+        let mut chance = random.fork();
+        let end = replying(&stream, move |bytes| {
+            // Some of them more than the kernel has room for.
+            let most = if chance.within(0, 20) == 0 {
+                1_000_000
+            } else {
+                100_000
+            };
+            let replies = bytes.iter().map(|_| record(b'r', chance.within(0, most)));
+            Reply::Write(Vec::from_iter(replies).concat())
+        });
+        for mark in [1, 2] {
+            write_records(Arc::clone(&stream), mark, EACH, random.fork());
+        }
+        let mut asking = peer.try_clone().unwrap();
+        let (others, mut chance) = (Arc::clone(&stream), random.fork());
+        let writing = thread::spawn(move || {
+            for _ in 0..EACH {
+                asking.write_all(b"?").unwrap();
+                let record = record(3, chance.within(0, 60_000));
+                others.write_all(record).wait().0.unwrap();
+            }
+        });
+        let mut counts = [0; 256];
+        for _ in 0..4 * EACH {
+            counts[usize::from(next_record(&mut peer))] += 1;
+        }
+        writing.join().unwrap();
+        for mark in [1, 2, 3, b'r'] {
+            assert_eq!(counts[usize::from(mark)], EACH, "{mark}");
+        }
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert_over(&end);
+    });
+}
+
+#[test]
+fn a_stream_is_not_given_up_while_it_is_under_way_and_is_after_its_end() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        proactor.start().unwrap();
+        let (mut stream, mut peer) = pair(&proactor);
+        let refused = |stream: TcpStream| {
+            let (error, stream) = stream.into_fd().expect_err("it is in use");
+            assert_eq!(error.kind(), ErrorKind::InUse);
+            stream
+        };
+        let (entered, enters) = mpsc::channel();
+        let (leave, leaves) = mpsc::channel();
+        let end = replying(&stream, move |bytes| {
+            entered.send(()).unwrap();
+            leaves.recv_timeout(SOON).unwrap();
+            match &bytes[..] {
+                b"large" => Reply::Write(vec![9; LARGE]),
+                b"over" => Reply::Last(b"bye".to_vec()),
+                _ => Reply::Nothing,
+            }
+        });
+        stream = refused(stream);
+        for question in ["some", "large"] {
+            peer.write_all(question.as_bytes()).unwrap();
+            enters.recv_timeout(SOON).unwrap();
+            stream = refused(stream);
+            leave.send(()).unwrap();
+            if question == "large" {
+                next(&mut peer, 1);
+            }
+            stream = refused(stream);
+        }
+        next(&mut peer, LARGE - 1);
+        leave.send(()).unwrap();
+        peer.write_all(b"over").unwrap();
+        assert_eq!(next(&mut peer, 3), b"bye");
+        assert_over(&end);
+        let (socket, rest) = stream.into_fd().map_err(|(error, _)| error).unwrap();
+        assert!(rest.is_empty());
+        let mut socket = StdStream::from(socket);
+        socket.set_nonblocking(false).unwrap();
+        ask_other_way(&mut socket, &mut peer);
+        until("only the start is outstanding", || {
+            proactor.port().outstanding() == 1
+        });
+    });
+}
+
+fn ask_other_way(socket: &mut StdStream, peer: &mut StdStream) {
+    peer.write_all(b"still there").unwrap();
+    assert_eq!(next(socket, 11), b"still there");
+    socket.write_all(b"so am I").unwrap();
+    assert_eq!(next(peer, 7), b"so am I");
+}
+
+#[test]
+fn its_handler_may_write_wait_and_cancel() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        proactor.start().unwrap();
+        let (stream, mut peer) = pair(&proactor);
+        let stream = Arc::new(stream);
+        let within = Arc::downgrade(&stream);
+        let end = replying(&stream, move |bytes| {
+            let stream = within.upgrade().expect("the test has it");
+            match &bytes[..] {
+                b"wait" => {
+                    let (result, _) = stream.write_all("waited ").wait();
+                    result.unwrap();
+                }
+                b"then" => {
+                    stream.write_all("then ").then(|(result, _)| {
+                        result.unwrap();
+                    });
+                }
+                b"over" => stream.cancel(),
+                _ => {}
+            }
+            Reply::Write(bytes)
+        });
+        for (question, answer) in [
+            ("wait", "waited wait"),
+            ("then", "then then"),
+            ("some", "some"),
+        ] {
+            peer.write_all(question.as_bytes()).unwrap();
+            assert_eq!(next(&mut peer, answer.len()), answer.as_bytes());
+        }
+        // Cancelled by its own handler: what that has answered is sent.
+        ask(&mut peer, "over");
+        let (result, unsent) = end.recv_timeout(SOON).unwrap();
+        assert!(result.unwrap_err().is_cancelled());
+        assert!(unsent.is_none());
+        assert_eq!(stream.write_all("word").wait().0.unwrap(), 4);
+        assert_eq!(next(&mut peer, 4), b"word");
+    });
+}
+
+#[test]
+fn its_handler_may_begin_the_next_which_follows_when_it_is_over() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        proactor.start().unwrap();
+        let (stream, mut peer) = pair(&proactor);
+        let stream = Arc::new(stream);
+        let within = Arc::downgrade(&stream);
+        let (begun, begins) = mpsc::channel();
+        let end = replying(&stream, move |bytes| {
+            let stream = within.upgrade().expect("the test has it");
+            begun.send(replying(&stream, until_over)).unwrap();
+            Reply::Last(bytes)
+        });
+        ask(&mut peer, "first");
+        assert_over(&end);
+        let next_end = begins.recv_timeout(SOON).unwrap();
+        ask(&mut peer, "some");
+        ask(&mut peer, "over.");
+        assert_over(&next_end);
+    });
+}
+
+#[test]
+fn a_handler_that_has_the_last_handle_closes_the_stream_with_its_end() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        proactor.start().unwrap();
+        for closes in [false, true] {
+            let (stream, mut peer) = pair(&proactor);
+            let stream = Arc::new(stream);
+            let its = Arc::clone(&stream);
+            let end = replying(&stream, move |bytes| {
+                if closes && *bytes == *b"over." {
+                    its.close();
+                }
+                until_over(bytes)
+            });
+            drop(stream);
+            ask(&mut peer, "some");
+            peer.write_all(b"over.").unwrap();
+            let (result, unsent) = end.recv_timeout(SOON).unwrap();
+            if closes {
+                assert!(result.unwrap_err().is_cancelled());
+                assert_eq!(unsent.as_deref(), Some(&b"over."[..]));
+            } else {
+                result.unwrap();
+                assert_eq!(next(&mut peer, 5), b"over.");
+            }
+            assert_closed(&mut peer);
+        }
+        until("only the start is outstanding", || {
+            proactor.port().outstanding() == 1
+        });
+    });
+}
+
+/// While a peer sends and reads, one after the other is begun, and ended at whatever point it has come to: by its key, a token, a limit or
+/// its stream; and now and then there is a plain read. No byte is lost, and none answered twice.
+#[test]
+fn ended_at_any_moment_it_has_lost_nothing() {
+    const BYTES: usize = 400_000;
+    everywhere_once(|setup| {
+        let mut random = Random::new();
+        let proactor = setup.build();
+        proactor.start().unwrap();
+        let (stream, peer) = narrow_pair(&proactor);
+        let all = pattern(BYTES);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let pool = BufferPool::new(3000);
+        thread::scope(|scope| {
+            let (all, mut chance, mut out) = (&all, random.fork(), peer.try_clone().unwrap());
+            scope.spawn(move || {
+                let mut left = &all[..];
+                while !left.is_empty() {
+                    let (some, rest) = left.split_at(chance.within(1, 4000).min(left.len()));
+                    out.write_all(some).unwrap();
+                    left = rest;
+                }
+            });
+            let mut back = peer.try_clone().unwrap();
+            let echoed = scope.spawn(move || next(&mut back, BYTES));
+            while seen.lock().unwrap().len() < BYTES {
+                let (end, ends) = mpsc::channel();
+                let sees = Arc::clone(&seen);
+                let mut echo = stream.reply_each(&pool, move |bytes| {
+                    sees.lock().unwrap().extend_from_slice(&bytes);
+                    Reply::Write(bytes)
+                });
+                let token = CancelToken::new();
+                if random.within(0, 3) == 0 {
+                    echo = echo.timeout(Duration::from_micros(random.within(0, 3000) as u64));
+                }
+                let key = echo
+                    .cancel_with(&token)
+                    .then(move |output| end.send(output).unwrap());
+                for _ in 0..random.within(0, 300) {
+                    thread::yield_now();
+                }
+                match random.within(0, 2) {
+                    0 => drop(proactor.cancel(key)),
+                    1 => token.cancel(),
+                    _ => stream.cancel(),
+                }
+                let (result, unsent) = ends.recv_timeout(SOON).expect("an end");
+                let error = result.expect_err("nobody else ends it");
+                assert!(error.is_cancelled() || error.is_timeout(), "{error}");
+                // What it has not sent is sent by us, from where it stopped.
+                if let Some(unsent) = unsent {
+                    let rest = proactor::Slice::new(unsent, error.transferred()..);
+                    stream.write_all(rest).wait().0.unwrap();
+                }
+                if random.within(0, 4) == 0 {
+                    let read = stream
+                        .recv_with(&pool)
+                        .timeout(Duration::from_millis(1))
+                        .wait();
+                    if let Ok(bytes) = read {
+                        seen.lock().unwrap().extend_from_slice(&bytes);
+                        stream.write_all(bytes).wait().0.unwrap();
+                    }
+                }
+            }
+            assert_same(&seen.lock().unwrap(), all);
+            assert_same(&echoed.join().unwrap(), all);
+        });
+        until("only the start is outstanding", || {
+            proactor.port().outstanding() == 1
+        });
+    });
+}
