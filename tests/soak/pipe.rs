@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
-use proactor::net::TcpStream;
-use proactor::{Error, ErrorKind};
+use proactor::net::{Reply, TcpStream};
+use proactor::{Error, ErrorKind, PooledBuf};
 
 use super::{Duty, World, locked};
 use crate::common::std_pair;
@@ -24,6 +24,13 @@ pub(super) struct Pipe {
 /// The byte at a place of what goes to an end.
 fn byte(end: usize, at: usize) -> u8 {
     (at.wrapping_mul(31) ^ (at >> 7) ^ end).to_le_bytes()[0]
+}
+
+/// That these bytes are those from `at` on.
+fn check(end: usize, at: usize, bytes: &[u8]) {
+    for (at, &got) in (at..).zip(bytes) {
+        assert_eq!(got, byte(end, at), "byte {at} is another");
+    }
 }
 
 impl Pipe {
@@ -184,7 +191,8 @@ impl Way {
         let len = self.world.random(1, 6000);
         let buf = Vec::with_capacity(len);
         let stream = self.stream();
-        match self.world.random(0, 5) {
+        match self.world.random(0, 6) {
+            6 => self.read_by_turns(duty),
             0 => {
                 let reading = endangered!(self.world, stream.read_exact(buf));
                 reading.then(move |(result, buf)| {
@@ -212,6 +220,30 @@ impl Way {
                 });
             }
         }
+    }
+
+    /// A few in a row, by one operation.
+    fn read_by_turns(mut self, duty: Duty) {
+        let (pipe, end, mut at) = (Arc::clone(&self.pipe), self.end, self.at);
+        let mut left = self.world.random(1, 6);
+        let each = move |bytes: PooledBuf| -> Reply<PooledBuf> {
+            check(end, at, &bytes);
+            at += bytes.len();
+            pipe.read[end].store(at, Ordering::SeqCst);
+            left -= 1;
+            match left {
+                0 => Reply::End,
+                _ => Reply::Nothing,
+            }
+        };
+        let reading = self.stream().reply_each(&self.world.pool, each);
+        let reading = endangered!(self.world, reading);
+        reading.then(move |(result, unsent)| {
+            assert!(unsent.is_none());
+            self.at = self.pipe.read[self.end].load(Ordering::SeqCst);
+            let goes_on = result.map_or_else(|error| !self.is_over(&error.into()), |()| true);
+            self.go_on(goes_on, duty);
+        });
     }
 
     /// As a future, which may be dropped half-way: what it has then goes to the next.
@@ -257,15 +289,17 @@ impl Way {
     fn received(mut self, outcome: Outcome, bytes: &[u8], duty: Duty) {
         let count = moved(&outcome);
         assert_eq!(count, bytes.len(), "what it says, and what it has");
-        for (at, &got) in (self.at..).zip(bytes) {
-            assert_eq!(got, byte(self.end, at), "byte {at} is another");
-        }
+        check(self.end, self.at, bytes);
         self.at += count;
         self.pipe.read[self.end].store(self.at, Ordering::SeqCst);
         let goes_on = match &outcome {
             Ok(count) => *count > 0,
             Err(failed) => !self.is_over(failed),
         };
+        self.go_on(goes_on, duty);
+    }
+
+    fn go_on(self, goes_on: bool, duty: Duty) {
         if goes_on {
             let next = self.world.duty();
             self.read(next);
