@@ -1,102 +1,19 @@
-//! Operations that repeat: what comes during a turn, who asks them to end, and who else writes.
+//! Operations that repeat: what comes during a turn, who asks them to end, and what waits behind them.
 #![cfg(proactor_loom)]
+
+#[path = "repeat/course.rs"]
+mod course;
 
 use std::future::IntoFuture;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use course::{CAME, Course, cancel, close};
 use loom::thread;
-use loom_tests::{Once, Seen, Wait, join, kills, model, port, workers};
-use proactor::model::{Answer, AnswerEach, ModelObject, ModelPort};
-use proactor::{Batch, CancelOutcome, ErrorKind, Initiation, OperationKey, Strategy};
-
-/// How an operation ended: not at all wrong, or with what error; how many units of an answer were given then, of how many.
-type Ended = (Option<ErrorKind>, usize, Option<usize>);
-
-/// An operation that repeats, as its model follows it. Loom sees nothing of it but that it is over.
-#[derive(Clone, Default)]
-struct Course {
-    /// Two for each turn that is over, and one for the turn that it is in.
-    steps: Arc<AtomicUsize>,
-    turns: Arc<Mutex<Vec<usize>>>,
-    /// Whether an event was reaped during a turn.
-    told: Arc<AtomicBool>,
-    over: Wait,
-    ended: Once<Ended>,
-}
-
-impl Course {
-    /// What repeats on `object`, one unit or several at a time, and answers as `each` says, which gets how many came in each turn so far.
-    fn of<F>(
-        &self,
-        object: &ModelObject,
-        len: usize,
-        each: F,
-    ) -> Initiation<AnswerEach<impl FnMut(usize) -> Answer + Send + 'static>>
-    where
-        F: Fn(&[usize]) -> Answer + Send + 'static,
-    {
-        let (course, within) = (self.clone(), object.clone());
-        object.answering(len, move |units| {
-            course.steps.fetch_add(1, Ordering::Relaxed);
-            let events = within.events();
-            if within.events() > events {
-                course.told.store(true, Ordering::Relaxed);
-            }
-            let answer = {
-                let mut turns = course.turns.lock().expect("no panic");
-                turns.push(units);
-                each(&turns)
-            };
-            course.steps.fetch_add(1, Ordering::Relaxed);
-            answer
-        })
-    }
-
-    /// Begins it.
-    fn begin<F>(&self, initiation: Initiation<AnswerEach<F>>) -> OperationKey
-    where
-        F: FnMut(usize) -> Answer + Send + 'static,
-    {
-        let (ended, over) = (self.ended.clone(), self.over.clone());
-        initiation.then(move |(result, unsent)| {
-            let error = result.err();
-            let given = error.as_ref().map_or(0, |error| error.transferred());
-            ended.happen((error.map(|error| error.kind()), given, unsent));
-            over.happen();
-        })
-    }
-
-    fn turns(&self) -> Vec<usize> {
-        self.turns.lock().expect("no panic").clone()
-    }
-
-    /// How both of two units came.
-    fn how_it_came(&self) -> &'static str {
-        match (&self.turns()[..], self.told.load(Ordering::Relaxed)) {
-            ([2], _) => "both in a turn",
-            ([1, 1], true) => "one told of in the turn of the other",
-            ([1, 1], false) => "one after the other",
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Does something, and says when that was.
-    fn beside(&self, port: &ModelPort, what: impl FnOnce()) -> &'static str {
-        port.rings(); // Others may come in here.
-        let before = self.steps.load(Ordering::Relaxed);
-        what();
-        match (before, self.steps.load(Ordering::Relaxed)) {
-            (0, 0) => "before the turn",
-            (1, 1) => "in the turn",
-            (2, 2) => "after the turn",
-            _ => "beside the turn",
-        }
-    }
-}
+use loom_tests::{Once, Seen, join, kills, model, port, workers};
+use proactor::model::{Answer, ModelObject, ModelPort};
+use proactor::{Batch, ErrorKind, OperationKey, Strategy};
 
 fn end_at_two(turns: &[usize]) -> Answer {
     match turns.iter().sum() {
@@ -120,12 +37,6 @@ fn event_during_turn(seen: &Seen) {
     assert_eq!(course.ended.how(), (None, 0, None));
     seen.saw(course.how_it_came());
 }
-
-const CAME: [&str; 3] = [
-    "both in a turn",
-    "one after the other",
-    "one told of in the turn of the other",
-];
 
 #[test]
 fn what_comes_during_a_turn_is_the_next_turn() {
@@ -228,7 +139,7 @@ fn mutant_a_limit_is_not_seen_between_turns() {
 #[test]
 fn a_request_to_its_object_ends_what_repeats() {
     model("a_request_to_its_object_ends_what_repeats", &WHEN, |seen| {
-        request_during_turn(seen, None, |_, object, _| object.cancel())
+        request_during_turn(seen, None, |_, object, _| object.cancel());
     });
 }
 
@@ -262,268 +173,6 @@ fn mutant_the_close_does_not_wait_for_what_repeats() {
     kills(
         "close-waits-for-nobody",
         "a_close_ends_what_repeats_and_then_closes_the_descriptor",
-    );
-}
-
-/// How many units were given in a row by one operation, and then by another, and so on.
-fn runs(given: &[usize]) -> Vec<usize> {
-    given
-        .chunk_by(|one, next| one == next)
-        .map(<[usize]>::len)
-        .collect()
-}
-
-/// A port with what repeats waiting in it; it answers the first unit with two, for one of which there is room, and ends at the second one.
-fn two_for_one(seats: usize) -> (ModelPort, ModelObject, Course, OperationKey) {
-    let port = port(Strategy::LeaderFollowers, 2, seats, 1);
-    let object = port.open(0);
-    let course = Course::default();
-    let answer = |turns: &[usize]| match turns {
-        [1] => Answer::Give(2),
-        [_] => Answer::Last(2),
-        _ => Answer::End,
-    };
-    let key = course.begin(course.of(&object, 8, answer));
-    assert_eq!(port.poll(), 0, "it waits, and is armed");
-    port.make_room(0, 1);
-    (port, object, course, key)
-}
-
-/// As `event_during_turn`, and that turn has a rest, for which room comes.
-fn event_before_rest(seen: &Seen) {
-    let (port, _object, course, _) = two_for_one(2);
-    let worker = workers(&port, 1);
-    port.arrive(0, 1);
-    // First: an event for room tells of units, too.
-    port.make_room(0, 1);
-    port.arrive(0, 1);
-    port.poll();
-    join(worker);
-    assert_eq!(course.ended.how(), (None, 0, None));
-    assert_eq!(port.given(0).len(), 2);
-    seen.saw(course.how_it_came());
-}
-
-#[test]
-fn what_comes_before_a_rest_is_the_next_turn() {
-    model(
-        "what_comes_before_a_rest_is_the_next_turn",
-        &CAME,
-        event_before_rest,
-    );
-}
-
-#[test]
-fn mutant_the_read_before_a_rest_does_not_look_at_the_tick() {
-    kills(
-        "direction-no-tick",
-        "what_comes_before_a_rest_is_the_next_turn",
-    );
-}
-
-/// Another one gives three units while an answer of two is given: neither comes between the units of the other. `room` is the room that comes
-/// before the other begins.
-fn reply_beside_writer(seen: &Seen, room: usize) {
-    let (port, object, course, _) = two_for_one(2);
-    let worker = workers(&port, 1);
-    port.arrive(0, 1);
-    port.make_room(0, room);
-    let given = Once::default();
-    object.giving_all(3).then({
-        let given = given.clone();
-        move |result| given.happen(result.ok())
-    });
-    port.make_room(0, 4 - room);
-    port.arrive(0, 1);
-    join(worker);
-    assert_eq!(course.ended.how(), (None, 0, None));
-    assert_eq!(given.how(), Some(3));
-    match runs(&port.given(0))[..] {
-        [2, 3] => seen.saw("the answer first"),
-        [3, 2] => seen.saw("the other first"),
-        ref torn => panic!("torn apart: {torn:?}"),
-    }
-}
-
-#[test]
-fn a_reply_is_written_whole_beside_another_writer() {
-    model(
-        "a_reply_is_written_whole_beside_another_writer",
-        &["the answer first", "the other first"],
-        |seen| reply_beside_writer(seen, 3),
-    );
-}
-
-#[test]
-fn mutant_others_come_between_a_part_and_its_rest() {
-    kills(
-        "rest-lets-others-between",
-        "a_reply_is_written_whole_beside_another_writer",
-    );
-}
-
-#[test]
-fn another_writer_is_not_torn_apart_by_a_reply() {
-    model(
-        "another_writer_is_not_torn_apart_by_a_reply",
-        &["the answer first", "the other first"],
-        |seen| reply_beside_writer(seen, 0),
-    );
-}
-
-#[test]
-fn mutant_a_reply_is_written_among_others() {
-    kills(
-        "reply-among-others",
-        "another_writer_is_not_torn_apart_by_a_reply",
-    );
-}
-
-/// It is asked to end while it waits, in its turn, and while the rest of its answer waits for room: it ends once, and at once. The room
-/// comes beside it, unless there is `another` writer, which was there before and waits for it, too.
-fn request_beside_rest(
-    seen: &Seen,
-    seats: usize,
-    another: bool,
-    ask: fn(&ModelPort, &ModelObject, OperationKey),
-) {
-    let (port, object, course, key) = two_for_one(seats);
-    let other = Once::default();
-    if another {
-        object.giving_all(3).then({
-            let other = other.clone();
-            move |result| other.happen(result.is_ok())
-        });
-    }
-    port.arrive(0, 1);
-    let worker = workers(&port, 1);
-    if !another {
-        port.make_room(0, 1);
-    }
-    let asked = course.beside(&port, || ask(&port, &object, key));
-    course.over.wait();
-    port.make_room(0, 2);
-    join(worker);
-    assert!(!another || other.happened());
-    let (error, given, unsent) = course.ended.how();
-    assert_eq!(error, Some(ErrorKind::Cancelled));
-    drop(object);
-    assert_eq!(
-        port.closed(),
-        [0],
-        "its directions and its handle are let go"
-    );
-    seen.saw(match unsent {
-        None => asked.to_owned(),
-        Some(of) => format!("{asked}, {given} of {of} given"),
-    });
-}
-
-fn cancel(port: &ModelPort, _: &ModelObject, key: OperationKey) {
-    let asked = port.port.cancel(key);
-    assert_eq!(asked, CancelOutcome::Requested, "it is not over");
-}
-
-fn close(_: &ModelPort, object: &ModelObject, _: OperationKey) {
-    object.close();
-}
-
-#[test]
-fn a_request_ends_what_writes_a_rest() {
-    model(
-        "a_request_ends_what_writes_a_rest",
-        &[
-            "before the turn",
-            "in the turn",
-            "after the turn",
-            "beside the turn",
-            "after the turn, 1 of 2 given",
-        ],
-        |seen| {
-            request_beside_rest(seen, 2, false, cancel);
-        },
-    );
-}
-
-#[test]
-fn mutant_a_request_is_not_seen_after_a_rest() {
-    kills(
-        "cancel-unseen-between-turns",
-        "a_request_ends_what_writes_a_rest",
-    );
-}
-
-const BEFORE_A_REST: [&str; 5] = [
-    "before the turn",
-    "before the turn, 0 of 2 given",
-    "in the turn, 0 of 2 given",
-    "after the turn, 0 of 2 given",
-    "beside the turn, 0 of 2 given",
-];
-
-#[test]
-fn a_request_ends_what_waits_to_write_a_rest() {
-    model(
-        "a_request_ends_what_waits_to_write_a_rest",
-        &BEFORE_A_REST,
-        |seen| {
-            request_beside_rest(seen, 1, true, cancel);
-        },
-    );
-}
-
-#[test]
-fn mutant_a_request_is_not_seen_before_a_rest() {
-    kills(
-        "cancel-unseen-before-a-rest",
-        "a_request_ends_what_waits_to_write_a_rest",
-    );
-}
-
-#[test]
-fn a_close_ends_what_writes_a_rest() {
-    model(
-        "a_close_ends_what_writes_a_rest",
-        &[
-            "after the turn",
-            "after the turn, 0 of 2 given",
-            "after the turn, 1 of 2 given",
-            "before the turn",
-            "before the turn, 0 of 2 given",
-            "beside the turn",
-            "beside the turn, 0 of 2 given",
-            "in the turn, 0 of 2 given",
-        ],
-        |seen| {
-            request_beside_rest(seen, 2, false, close);
-        },
-    );
-}
-
-#[test]
-fn mutant_what_writes_a_rest_keeps_its_direction() {
-    kills(
-        "repeated-keeps-its-direction",
-        "a_close_ends_what_writes_a_rest",
-    );
-}
-
-#[test]
-fn a_close_ends_what_waits_to_write_a_rest() {
-    model(
-        "a_close_ends_what_waits_to_write_a_rest",
-        &BEFORE_A_REST,
-        |seen| {
-            request_beside_rest(seen, 2, true, close);
-        },
-    );
-}
-
-#[test]
-fn mutant_a_close_is_not_seen_before_a_rest() {
-    kills(
-        "cancel-unseen-before-a-rest",
-        "a_close_ends_what_waits_to_write_a_rest",
     );
 }
 
@@ -658,7 +307,7 @@ fn what_waits_behind_an_operation_that_repeats_has_its_turn_after_it() {
 #[test]
 fn what_waits_behind_is_armed_again() {
     model("what_waits_behind_is_armed_again", &BEHIND, |seen| {
-        behind_it(seen, 1)
+        behind_it(seen, 1);
     });
 }
 

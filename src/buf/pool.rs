@@ -12,7 +12,7 @@ use std::ptr;
 
 use super::{Buf, BufMut};
 use crate::sync::atomic::{AtomicPtr, Ordering};
-use crate::sync::{Arc, Mutex, fresh_id, mutant, thread_slot};
+use crate::sync::{Arc, Mutex, Trace, fresh_id, mutant, thread_slot};
 
 /// How many boxes: a few more than threads that commonly share a pool.
 const BOXES: usize = 8;
@@ -54,6 +54,7 @@ struct Block {
     len: usize,
     /// Where it belongs; none while it lies there, or if it belongs nowhere.
     pool: Option<BufferPool>,
+    tenant: Trace,
 }
 
 thread_slot!(NUMBER: Cell<Option<u32>> = Cell::new(None));
@@ -115,6 +116,7 @@ impl BufferPool {
             Some(block) => block,
             None => self.fresh(),
         };
+        block.tenant.changed();
         block.len = 0;
         block.pool = Some(self);
         block
@@ -126,6 +128,7 @@ impl BufferPool {
             bytes: vec![0; self.0.size].into(),
             len: 0,
             pool: None,
+            tenant: Trace::new(),
         })
     }
 
@@ -228,6 +231,7 @@ impl Block {
     #[inline]
     fn go_back(mut self: Box<Self>) -> Option<BufferPool> {
         let pool = self.pool.take()?;
+        self.tenant.changed();
         pool.keep(self);
         Some(pool)
     }
@@ -270,6 +274,7 @@ impl PooledBuf {
                 bytes: bytes.into(),
                 len: bytes.len(),
                 pool: None,
+                tenant: Trace::new(),
             })
         }))
     }
