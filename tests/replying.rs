@@ -11,10 +11,12 @@ mod ended;
 mod hostile;
 #[path = "replying/ways.rs"]
 mod ways;
+#[path = "replying/within.rs"]
+mod within;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream as StdStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -63,10 +65,23 @@ fn assert_same(got: &[u8], expected: &[u8]) {
     }
 }
 
-fn next(peer: &mut StdStream, count: usize) -> Vec<u8> {
+fn next(peer: &mut impl Read, count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
     peer.read_exact(&mut bytes).expect("so many bytes");
     bytes
+}
+
+/// Answers until it is told that it is over.
+fn until_over(bytes: PooledBuf) -> Reply<PooledBuf> {
+    match bytes.ends_with(b".") {
+        true => Reply::Last(bytes),
+        false => Reply::Write(bytes),
+    }
+}
+
+fn ask(peer: &mut StdStream, question: &str) {
+    peer.write_all(question.as_bytes()).unwrap();
+    assert_eq!(next(peer, question.len()), question.as_bytes());
 }
 
 /// Nothing comes any more: it is closed.
@@ -95,7 +110,13 @@ fn messages_are_answered_in_order_one_by_one_and_many_at_a_time() {
         let proactor = setup.build();
         proactor.start().unwrap();
         let (stream, mut peer) = pair(&proactor);
-        let end = replying(&stream, Reply::Write);
+        let within = AtomicBool::new(false);
+        let end = replying(&stream, move |bytes| {
+            assert!(!within.swap(true, Ordering::Relaxed), "two at a time");
+            thread::yield_now();
+            within.store(false, Ordering::Relaxed);
+            Reply::Write(bytes)
+        });
         for number in 0..500 {
             let message = pattern(1 + number % 700);
             peer.write_all(&message).unwrap();

@@ -1,7 +1,7 @@
 //! With others beside it: other reads, other writers, whoever takes its stream away, and what its own handler does.
 
 use std::future::IntoFuture;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream as StdStream};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc};
@@ -9,25 +9,13 @@ use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use proactor::net::{Reply, TcpStream};
 use proactor::{BufferPool, CancelToken, ErrorKind, InitiationFuture, PooledBuf, Proactor};
 use socket2::SockRef;
 
 use super::common::{Random, SOON, everywhere, everywhere_once, pair, std_pair, until};
-use super::{LARGE, assert_closed, assert_over, assert_same, next, pattern, replying};
-
-/// Answers until it is told that it is over.
-fn until_over(bytes: PooledBuf) -> Reply<PooledBuf> {
-    match bytes.ends_with(b".") {
-        true => Reply::Last(bytes),
-        false => Reply::Write(bytes),
-    }
-}
-
-fn ask(peer: &mut StdStream, question: &str) {
-    peer.write_all(question.as_bytes()).unwrap();
-    assert_eq!(next(peer, question.len()), question.as_bytes());
-}
+use super::{ask, assert_closed, assert_over, assert_same, next, pattern, replying, until_over};
 
 #[test]
 fn another_read_waits_until_it_is_over_and_has_what_comes_then() {
@@ -170,7 +158,7 @@ fn record(mark: u8, len: usize) -> Vec<u8> {
 }
 
 /// The next record's mark.
-fn next_record(peer: &mut StdStream) -> u8 {
+fn next_record(peer: &mut impl Read) -> u8 {
     let head = next(peer, 5);
     let len = u32::from_le_bytes(head[1..5].try_into().unwrap());
     let body = next(peer, len as usize);
@@ -236,162 +224,6 @@ fn writers_beside_it_come_before_a_reply_or_after_it_never_into_it() {
         }
         peer.shutdown(Shutdown::Write).unwrap();
         assert_over(&end);
-    });
-}
-
-#[test]
-fn a_stream_is_not_given_up_while_it_is_under_way_and_is_after_its_end() {
-    everywhere(|setup| {
-        let proactor = setup.build();
-        proactor.start().unwrap();
-        let (mut stream, mut peer) = pair(&proactor);
-        let refused = |stream: TcpStream| {
-            let (error, stream) = stream.into_fd().expect_err("it is in use");
-            assert_eq!(error.kind(), ErrorKind::InUse);
-            stream
-        };
-        let (entered, enters) = mpsc::channel();
-        let (leave, leaves) = mpsc::channel();
-        let end = replying(&stream, move |bytes| {
-            entered.send(()).unwrap();
-            leaves.recv_timeout(SOON).unwrap();
-            match &bytes[..] {
-                b"large" => Reply::Write(vec![9; LARGE]),
-                b"over" => Reply::Last(b"bye".to_vec()),
-                _ => Reply::Nothing,
-            }
-        });
-        stream = refused(stream);
-        for question in ["some", "large"] {
-            peer.write_all(question.as_bytes()).unwrap();
-            enters.recv_timeout(SOON).unwrap();
-            stream = refused(stream);
-            leave.send(()).unwrap();
-            if question == "large" {
-                next(&mut peer, 1);
-            }
-            stream = refused(stream);
-        }
-        next(&mut peer, LARGE - 1);
-        leave.send(()).unwrap();
-        peer.write_all(b"over").unwrap();
-        assert_eq!(next(&mut peer, 3), b"bye");
-        assert_over(&end);
-        let (socket, rest) = stream.into_fd().map_err(|(error, _)| error).unwrap();
-        assert!(rest.is_empty());
-        let mut socket = StdStream::from(socket);
-        socket.set_nonblocking(false).unwrap();
-        ask_other_way(&mut socket, &mut peer);
-        until("only the start is outstanding", || {
-            proactor.port().outstanding() == 1
-        });
-    });
-}
-
-fn ask_other_way(socket: &mut StdStream, peer: &mut StdStream) {
-    peer.write_all(b"still there").unwrap();
-    assert_eq!(next(socket, 11), b"still there");
-    socket.write_all(b"so am I").unwrap();
-    assert_eq!(next(peer, 7), b"so am I");
-}
-
-#[test]
-fn its_handler_may_write_wait_and_cancel() {
-    everywhere(|setup| {
-        let proactor = setup.build();
-        proactor.start().unwrap();
-        let (stream, mut peer) = pair(&proactor);
-        let stream = Arc::new(stream);
-        let within = Arc::downgrade(&stream);
-        let end = replying(&stream, move |bytes| {
-            let stream = within.upgrade().expect("the test has it");
-            match &bytes[..] {
-                b"wait" => {
-                    let (result, _) = stream.write_all("waited ").wait();
-                    result.unwrap();
-                }
-                b"then" => {
-                    stream.write_all("then ").then(|(result, _)| {
-                        result.unwrap();
-                    });
-                }
-                b"over" => stream.cancel(),
-                _ => {}
-            }
-            Reply::Write(bytes)
-        });
-        for (question, answer) in [
-            ("wait", "waited wait"),
-            ("then", "then then"),
-            ("some", "some"),
-        ] {
-            peer.write_all(question.as_bytes()).unwrap();
-            assert_eq!(next(&mut peer, answer.len()), answer.as_bytes());
-        }
-        // Cancelled by its own handler: what that has answered is sent.
-        ask(&mut peer, "over");
-        let (result, unsent) = end.recv_timeout(SOON).unwrap();
-        assert!(result.unwrap_err().is_cancelled());
-        assert!(unsent.is_none());
-        assert_eq!(stream.write_all("word").wait().0.unwrap(), 4);
-        assert_eq!(next(&mut peer, 4), b"word");
-    });
-}
-
-#[test]
-fn its_handler_may_begin_the_next_which_follows_when_it_is_over() {
-    everywhere(|setup| {
-        let proactor = setup.build();
-        proactor.start().unwrap();
-        let (stream, mut peer) = pair(&proactor);
-        let stream = Arc::new(stream);
-        let within = Arc::downgrade(&stream);
-        let (begun, begins) = mpsc::channel();
-        let end = replying(&stream, move |bytes| {
-            let stream = within.upgrade().expect("the test has it");
-            begun.send(replying(&stream, until_over)).unwrap();
-            Reply::Last(bytes)
-        });
-        ask(&mut peer, "first");
-        assert_over(&end);
-        let next_end = begins.recv_timeout(SOON).unwrap();
-        ask(&mut peer, "some");
-        ask(&mut peer, "over.");
-        assert_over(&next_end);
-    });
-}
-
-#[test]
-fn a_handler_that_has_the_last_handle_closes_the_stream_with_its_end() {
-    everywhere(|setup| {
-        let proactor = setup.build();
-        proactor.start().unwrap();
-        for closes in [false, true] {
-            let (stream, mut peer) = pair(&proactor);
-            let stream = Arc::new(stream);
-            let its = Arc::clone(&stream);
-            let end = replying(&stream, move |bytes| {
-                if closes && *bytes == *b"over." {
-                    its.close();
-                }
-                until_over(bytes)
-            });
-            drop(stream);
-            ask(&mut peer, "some");
-            peer.write_all(b"over.").unwrap();
-            let (result, unsent) = end.recv_timeout(SOON).unwrap();
-            if closes {
-                assert!(result.unwrap_err().is_cancelled());
-                assert_eq!(unsent.as_deref(), Some(&b"over."[..]));
-            } else {
-                result.unwrap();
-                assert_eq!(next(&mut peer, 5), b"over.");
-            }
-            assert_closed(&mut peer);
-        }
-        until("only the start is outstanding", || {
-            proactor.port().outstanding() == 1
-        });
     });
 }
 
@@ -468,4 +300,75 @@ fn ended_at_any_moment_it_has_lost_nothing() {
             proactor.port().outstanding() == 1
         });
     });
+}
+
+#[test]
+fn who_reads_by_polls_waits_until_it_is_over() {
+    everywhere(|setup| {
+        let proactor = setup.build();
+        proactor.start().unwrap();
+        let (stream, mut peer) = pair(&proactor);
+        let stream = Arc::new(stream);
+        let end = replying(&stream, until_over);
+        let reads = Arc::clone(&stream);
+        let reading = proactor.spawn(async move {
+            let mut bytes = [0; 4];
+            (&mut &*reads).read_exact(&mut bytes).await.unwrap();
+            bytes
+        });
+        for _ in 0..20 {
+            ask(&mut peer, "some");
+        }
+        assert!(!reading.is_finished());
+        ask(&mut peer, "over.");
+        assert_over(&end);
+        peer.write_all(b"then").unwrap();
+        assert_eq!(reading.wait().unwrap(), *b"then");
+    });
+}
+
+#[test]
+fn who_writes_by_polls_writes_before_a_reply_or_after_it() {
+    const ASKED: usize = 30;
+    everywhere_once(|setup| {
+        let mut random = Random::new();
+        let proactor = setup.build();
+        proactor.start().unwrap();
+        let (stream, mut peer) = narrow_pair(&proactor);
+        let stream = Arc::new(stream);
+        let mut chance = random.fork();
+        let end = replying(&stream, move |bytes| {
+            let replies = bytes
+                .iter()
+                .map(|_| record(b'r', chance.within(0, 200_000)));
+            Reply::Write(Vec::from_iter(replies).concat())
+        });
+        let writes = Arc::clone(&stream);
+        let writing = proactor.spawn(async move {
+            loop {
+                let bytes = vec![b'w'; random.within(1, 50_000)];
+                if (&mut &*writes).write(&bytes).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let mut back = BufReader::new(peer.try_clone().unwrap());
+        for asked in 0..ASKED {
+            peer.write_all(b"?").unwrap();
+            while let Some(others) = others(back.fill_buf().unwrap()) {
+                back.consume(others);
+            }
+            assert_eq!(next_record(&mut back), b'r', "{asked}");
+        }
+        stream.close();
+        writing.wait().unwrap();
+        let (result, _) = end.recv_timeout(SOON).unwrap();
+        assert!(result.unwrap_err().is_cancelled());
+    });
+}
+
+/// How many bytes of the other writer's come first.
+fn others(bytes: &[u8]) -> Option<usize> {
+    let others = bytes.iter().take_while(|&&byte| byte == b'w').count();
+    (others > 0).then_some(others)
 }

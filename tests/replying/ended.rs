@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream as StdStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,8 @@ use proactor::{
     BufferPool, CancelOutcome, CancelToken, CompletionPort, Kind, OperationKey, Proactor,
 };
 
-use super::common::{SOON, Setup, pair, setups, until, within};
-use super::{LARGE, Output, assert_closed, next};
+use super::common::{SOON, Setup, everywhere, pair, setups, until, within};
+use super::{LARGE, Output, assert_closed, next, replying};
 
 /// What it is at when it is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ enum At {
     Running,
     /// In the middle of a reply, which the peer does not read.
     Stuck,
+    /// Before a reply, for another's write, which the peer does not read.
+    Behind,
 }
 
 /// What ends it.
@@ -88,8 +90,10 @@ fn begin(setup: Setup, at: At, by: By) -> Underway {
         assert_eq!(bytes[..], *b"first", "that was not to be read");
         entered.send(()).unwrap();
         match at {
+            At::Stuck if by == By::Key => Reply::Last(vec![7; LARGE]),
             At::Stuck => Reply::Write(vec![7; LARGE]),
-            _ => {
+            At::Behind => Reply::Write(b"reply".to_vec()),
+            At::Waiting | At::Running => {
                 leaves.recv_timeout(SOON).expect("it may go on");
                 Reply::Write(b"reply".to_vec())
             }
@@ -97,6 +101,10 @@ fn begin(setup: Setup, at: At, by: By) -> Underway {
     });
     if by == By::Limit {
         replying = replying.timeout(Duration::from_millis(30));
+    }
+    if at == At::Behind {
+        stream.write_all(vec![3; LARGE]).then(drop);
+        next(&mut peer, 1);
     }
     let token = CancelToken::new();
     let key = replying.cancel_with(&token).then(move |output| {
@@ -187,6 +195,10 @@ fn check(mut underway: Underway, at: At, by: By) {
             let came = next(&mut underway.peer, gone - 1);
             assert!(came.iter().all(|&byte| byte == 7));
         }
+        At::Behind => {
+            assert_eq!((seen, gone), ((Kind::Write, Some(5)), 0));
+            return check_behind(underway, by);
+        }
     }
     if !by.closes() {
         underway.peer.write_all(b"more").unwrap();
@@ -205,6 +217,29 @@ fn check(mut underway: Underway, at: At, by: By) {
     assert_eq!(underway.drops.load(Ordering::SeqCst), 2);
 }
 
+/// The other's write is whole, unless it was ended, too; nothing of the reply has come.
+fn check_behind(mut underway: Underway, by: By) {
+    let mut others = Vec::new();
+    if by.closes() {
+        underway
+            .peer
+            .read_to_end(&mut others)
+            .expect("it is closed");
+    } else if by == By::Cancel {
+        drop(underway.stream);
+        underway
+            .peer
+            .read_to_end(&mut others)
+            .expect("it is closed");
+    } else {
+        others = next(&mut underway.peer, LARGE - 1);
+        drop(underway.stream);
+        assert_closed(&mut underway.peer);
+    }
+    assert!(others.iter().all(|&byte| byte == 3));
+    assert_eq!(underway.drops.load(Ordering::SeqCst), 2);
+}
+
 /// The proactor was dropped, and with it the handlers.
 fn check_dropped(mut underway: Underway, at: At) {
     assert_eq!(underway.drops.load(Ordering::SeqCst), 2);
@@ -215,6 +250,7 @@ fn check_dropped(mut underway: Underway, at: At) {
         At::Waiting => assert!(rest.is_empty()),
         At::Running => assert!(rest.is_empty() || rest == *b"reply", "{rest:?}"),
         At::Stuck => assert!(rest.iter().all(|&byte| byte == 7)),
+        At::Behind => assert!(rest.iter().all(|&byte| byte == 3)),
     }
 }
 
@@ -253,4 +289,35 @@ fn while_its_handler_runs() {
 #[test]
 fn in_the_middle_of_a_reply() {
     each_way(At::Stuck);
+}
+
+#[test]
+fn behind_another_write() {
+    each_way(At::Behind);
+}
+
+/// Dropped by its own handler, the proactor ends when that returns.
+#[test]
+fn by_its_own_handler_with_the_proactor() {
+    everywhere(|setup| {
+        for len in [4, LARGE] {
+            let proactor = setup.build();
+            let (stream, mut peer) = pair(&proactor);
+            let port = proactor.port().clone();
+            let held = Arc::new(Mutex::new(None));
+            let its = Arc::clone(&held);
+            let end = replying(&stream, move |_| {
+                drop::<Option<Proactor>>(its.lock().unwrap().take());
+                Reply::Write(vec![1; len])
+            });
+            proactor.start().unwrap();
+            *held.lock().unwrap() = Some(proactor);
+            peer.write_all(b"first").unwrap();
+            let mut rest = Vec::new();
+            peer.read_to_end(&mut rest).expect("it is closed");
+            assert!(end.recv().is_err(), "its handler is dropped uncalled");
+            until("nothing is outstanding", || port.outstanding() == 0);
+            assert!(stream.local_addr().is_err());
+        }
+    });
 }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -95,12 +95,30 @@ fn by_hand_a_turn_that_is_dropped_ends_it_and_has_read_nothing() {
             .then(move |(_, bytes)| told.send(bytes).unwrap());
         take(&port).run();
         assert_eq!(tells.recv(), Ok(*b"message"));
-        // One that is under way, too, with the port.
-        let end = replying(&stream, counting(&called));
+        // A future has its output all the same; and of the middle of a reply nothing is left.
+        let mut future = stream
+            .reply_each(&BufferPool::new(10), Reply::Write)
+            .into_future();
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut future).poll(&mut context).is_pending());
+        drop(take(&port));
+        let Poll::Ready((result, _)) = Pin::new(&mut future).poll(&mut context) else {
+            panic!("it is over");
+        };
+        assert!(result.unwrap_err().is_cancelled());
+        let end = replying(&stream, |_| Reply::Write(vec![5; LARGE]));
+        peer.write_all(b"message").unwrap();
+        while !take(&port).run() {}
+        let slowly = peer.try_clone().unwrap();
+        let reading = thread::spawn(move || next(&mut &slowly, LARGE / 8));
+        let rest = take(&port);
+        assert_eq!(rest.kind(), Kind::Write);
+        drop(rest);
+        assert!(end.recv().is_err());
+        assert_eq!(port.outstanding(), 0);
         drop(stream);
-        drop(port);
-        drop(peer);
-        drop(end);
+        reading.join().unwrap();
+        peer.read_to_end(&mut Vec::new()).expect("it is closed");
     });
 }
 
