@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use proactor::net::{Reply, TcpListener, TcpStream};
-use proactor::{BackendKind, BufferPool, Proactor, Strategy};
+use proactor::{BackendKind, BufferPool, PooledBuf, Proactor, Strategy};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -41,6 +41,9 @@ struct Options {
     /// Size of a buffer; a connection has one only while it has something to send back
     #[arg(long, value_name = "BYTES", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     buffer: u32,
+    /// Reads and writes by a handler each, which set each other, where one operation could do
+    #[arg(long)]
+    pairs: bool,
 }
 
 fn main() -> ExitCode {
@@ -74,7 +77,8 @@ fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let address = listener.local_addr()?;
     let totals = Arc::new(Totals::default());
     let pool = BufferPool::new(options.buffer as usize);
-    serve(&listener, pool, Arc::clone(&totals));
+    let echo = if options.pairs { echo_in_pairs } else { echo };
+    serve(&listener, pool, Arc::clone(&totals), echo);
 
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let port = proactor.port().clone();
@@ -93,12 +97,15 @@ fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// How a connection is served.
+type Echo = fn(TcpStream, &BufferPool, Connection);
+
 /// Accepts connections, and serves each; where one could not be had, the loop goes on by itself.
-fn serve(listener: &TcpListener, pool: BufferPool, totals: Arc<Totals>) {
+fn serve(listener: &TcpListener, pool: BufferPool, totals: Arc<Totals>, echo: Echo) {
     let serving = listener.accept_each(move |accepted| match accepted {
         Ok((stream, _peer)) => {
             if stream.set_nodelay(true).is_ok() {
-                echo(&stream, &pool, Arc::clone(&totals));
+                echo(stream, &pool, Connection::new(Arc::clone(&totals)));
             }
         }
         Err(trouble) => eprintln!("echo_server: {trouble}"),
@@ -106,15 +113,58 @@ fn serve(listener: &TcpListener, pool: BufferPool, totals: Arc<Totals>) {
     serving.then(|_ended| ());
 }
 
-/// Writes back what comes, until the end of the stream or an error; that drops the connection's last handle, which closes it. While it
+/// Writes back what comes, until the end of the stream or an error; then the stream, which the operation has kept open, is closed. While it
 /// waits it has no buffer: the pool lends one when there are bytes.
-fn echo(stream: &TcpStream, pool: &BufferPool, totals: Arc<Totals>) {
-    let mut connection = Connection::new(totals);
+fn echo(stream: TcpStream, pool: &BufferPool, mut connection: Connection) {
     let echo = stream.reply_each(pool, move |bytes| {
         connection.count(bytes.len());
         Reply::Write(bytes)
     });
     echo.then(|_ended| ());
+}
+
+/// The same by two operations, the handler of each of which begins the other: for what is more than a reply.
+fn echo_in_pairs(stream: TcpStream, pool: &BufferPool, connection: Connection) {
+    let pool = pool.clone();
+    Pair {
+        stream,
+        pool,
+        connection,
+    }
+    .read();
+}
+
+struct Pair {
+    stream: TcpStream,
+    pool: BufferPool,
+    connection: Connection,
+}
+
+impl Pair {
+    /// Reads what comes, and writes it back; the end of the stream or an error drops the pair, which closes it.
+    #[inline]
+    fn read(mut self) {
+        let received = self.stream.recv_with(&self.pool);
+        received.then(move |received| match received {
+            Ok(bytes) if !bytes.is_empty() => {
+                self.connection.count(bytes.len());
+                self.write(bytes);
+            }
+            _ended => (),
+        });
+    }
+
+    /// Writes the bytes back, gives their buffer back, and reads again.
+    #[inline]
+    fn write(self, bytes: PooledBuf) {
+        let sent = self.stream.write_all(bytes);
+        sent.then(move |(sent, bytes)| {
+            drop(bytes);
+            if sent.is_ok() {
+                self.read();
+            }
+        });
+    }
 }
 
 /// What a connection did, which is added to the totals once, at its end: no atomic per request.

@@ -266,9 +266,7 @@ fn ended_at_any_moment_it_has_lost_nothing() {
                 let key = echo
                     .cancel_with(&token)
                     .then(move |output| end.send(output).unwrap());
-                for _ in 0..random.within(0, 300) {
-                    thread::yield_now();
-                }
+                (0..random.within(0, 300)).for_each(|_| thread::yield_now());
                 match random.within(0, 2) {
                     0 => drop(proactor.cancel(key)),
                     1 => token.cancel(),

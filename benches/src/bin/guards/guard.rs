@@ -23,6 +23,8 @@ pub(crate) struct Guard {
 pub(crate) enum What {
     /// User-space instructions of the echo server for each request.
     EchoInstructions { connections: usize },
+    /// The same with 64 connections, by a read and a write that set each other.
+    PairInstructions,
     /// User-space instructions of the HTTP server for each request, with 64 connections.
     HttpInstructions,
     /// User-space instructions for a handler: to post it, and to run it.
@@ -40,6 +42,19 @@ impl What {
             Self::HttpInstructions => Speaks::Http,
             _ => Speaks::Echo,
         }
+    }
+
+    /// What its server is told besides.
+    pub(crate) fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::PairInstructions => &["--pairs"],
+            _ => &[],
+        }
+    }
+
+    /// Whether it is a matter of callgrind.
+    pub(crate) fn is_instructions(self) -> bool {
+        !matches!(self, Self::EchoCalls { .. } | Self::IdleBytes)
     }
 }
 
@@ -63,6 +78,7 @@ impl Guard {
         for connections in [1, 64] {
             add(What::EchoInstructions { connections }, &each);
         }
+        add(What::PairInstructions, &each);
         add(What::HttpInstructions, &each);
         for shape in [Shape::Post, Shape::Tree, Shape::Strand] {
             add(What::PostInstructions(shape), &each);
@@ -82,7 +98,9 @@ impl Guard {
             What::EchoInstructions { connections } => {
                 count::request_instructions(workshop, self, connections, &kept)
             }
-            What::HttpInstructions => count::request_instructions(workshop, self, 64, &kept),
+            What::PairInstructions | What::HttpInstructions => {
+                count::request_instructions(workshop, self, 64, &kept)
+            }
             What::PostInstructions(shape) => count::post_instructions(self, shape, &kept),
             What::EchoCalls { connections } => {
                 count::echo_calls(workshop, self, connections, &kept)
@@ -96,24 +114,22 @@ impl Guard {
     fn look_at(self, kept: &Path) -> String {
         let show = |kept: PathBuf| kept.display().to_string();
         match self.what {
-            What::EchoInstructions { .. } | What::HttpInstructions | What::PostInstructions(_) => {
-                format!("callgrind_annotate {}", show(kept.with_extension("long")))
-            }
             What::EchoCalls { .. } => format!("cat {}", show(kept.with_extension("long"))),
             What::IdleBytes => format!(
                 "diff {} {}",
                 show(kept.with_extension("before")),
                 show(kept.with_extension("after"))
             ),
+            _ => format!("callgrind_annotate {}", show(kept.with_extension("long"))),
         }
     }
 
     pub(crate) fn unit(self) -> &'static str {
         match self.what {
-            What::EchoInstructions { .. } | What::HttpInstructions => "instructions a request",
             What::PostInstructions(_) => "instructions a handler",
             What::EchoCalls { .. } => "system calls a request",
             What::IdleBytes => "bytes a connection",
+            _ => "instructions a request",
         }
     }
 
@@ -143,6 +159,7 @@ impl fmt::Display for Guard {
             What::EchoInstructions { connections } => {
                 write!(f, "instructions/echo-{connections}")?;
             }
+            What::PairInstructions => write!(f, "instructions/echo-64-pairs")?,
             What::HttpInstructions => write!(f, "instructions/http-64")?,
             What::PostInstructions(shape) => write!(f, "instructions/{}", shape.name())?,
             What::EchoCalls { connections } => write!(f, "calls/echo-{connections}")?,

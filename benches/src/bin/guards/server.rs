@@ -37,6 +37,7 @@ impl Watched {
             .args(["--addr", "127.0.0.1:0"])
             .args(["--strategy", &guard.strategy.to_string()])
             .args(["--threads", &guard.threads.to_string()])
+            .args(guard.what.arguments())
             .stderr(stderr);
         let started = process::processors().and_then(|all| Server::start(command, &all));
         match started {

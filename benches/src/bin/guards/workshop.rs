@@ -25,12 +25,7 @@ impl Workshop {
         if uses(|what| matches!(what, What::EchoCalls { .. })) {
             look_for("strace", "system calls")?;
         }
-        if uses(|what| {
-            matches!(
-                what,
-                What::EchoInstructions { .. } | What::HttpInstructions | What::PostInstructions(_)
-            )
-        }) {
+        if uses(|what| what.is_instructions()) {
             look_for("valgrind", "instructions")?;
         }
         let built = |name, is_used| match is_used {
