@@ -65,8 +65,8 @@ fn mutant_the_read_before_a_rest_does_not_look_at_the_tick() {
     );
 }
 
-/// Another one gives three units while an answer of two is given: neither comes between the units of the other. `room` is the room that comes
-/// before the other begins.
+/// Another one gives three units while an answer of two is given: neither comes between the units of the other. `room` comes before the
+/// other begins.
 fn reply_beside_writer(seen: &Seen, room: usize) {
     let (port, object, course, _) = two_for_one(2);
     let worker = workers(&port, 1);

@@ -1,7 +1,7 @@
 //! An operation that repeats, and its directions: `docs/dispatch-protocols.md`, "An operation that repeats".
 #![allow(unsafe_code)] // operations are reached through their cells
 
-use super::direct::{LetGo, is_due, may_succeed, way};
+use super::direct::{is_due, may_succeed, way};
 use super::registry::{EntryRef, Held, Way};
 use crate::cell::{Ptr, header};
 use crate::completion::Completion;
@@ -119,23 +119,20 @@ impl EntryRef {
         }
     }
 
-    /// A poll that has sent a part leaves the direction to an operation that sends the rest; or says that it was closed.
+    /// A poll that has sent a part leaves the direction to an operation that sends the rest. Also if it was closed meanwhile: whoever
+    /// closes asks that operation to end first, which is current in the reading direction; it sees that, and gives the share with its hold.
     ///
     /// # Safety
     ///
     /// `cell` holds an operation on this entry, and is the caller's; the direction is held by `take_to_send`.
-    pub(crate) unsafe fn pass_on(self, cell: Ptr) -> Result<(), LetGo> {
+    pub(crate) unsafe fn leave_to(self, cell: Ptr) {
         let mut direction = self.direction(Way::Write);
-        if direction.closed {
-            return Err(self.end_poll(direction, Way::Write));
-        }
         direction.held = Held::Plainly;
         if mutant("rest-lets-others-between") {
             drop(direction);
             direction = self.direction(Way::Write);
         }
         direction.take_up(cell);
-        Ok(())
     }
 }
 

@@ -16,7 +16,7 @@ use crate::cell::{Ptr, Repeats, header, phase};
 use crate::completion::Completion;
 use crate::id::ObjectId;
 use crate::local::Local;
-use crate::operation::{self, Attempted, Turn, cancelled, code, part};
+use crate::operation::{self, Attempted, Turn, code, part};
 use crate::sync::atomic::Ordering;
 use crate::sync::mutant;
 
@@ -144,18 +144,13 @@ impl Inner {
         let goes = match partly {
             // SAFETY: the cell is the caller's, who has it to go on.
             None => unsafe { entry.join(cell) },
-            // SAFETY: as above, and what was sent partly holds the direction.
-            Some(raw) => match unsafe { entry.pass_on(cell) } {
-                Ok(()) => {
-                    let read = self.read_slowly(cell, entry, rest_of(raw));
-                    debug_assert!(read.is_none(), "it writes");
-                    return;
-                }
-                Err(left) => {
-                    self.went_on(left, entry);
-                    Goes::Over(cancelled(header(cell).phase()).unwrap_or(code::CLOSED))
-                }
-            },
+            Some(raw) => {
+                // SAFETY: as above, and what was sent partly holds the direction.
+                unsafe { entry.leave_to(cell) };
+                let read = self.read_slowly(cell, entry, rest_of(raw));
+                debug_assert!(read.is_none(), "it writes");
+                return;
+            }
         };
         self.went(goes, cell);
     }
