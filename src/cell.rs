@@ -363,7 +363,7 @@ mod tests {
 
     const TEST: VTable = VTable {
         class: Class::Middle,
-        ..FREE
+        ..VTable::NOTHING
     };
 
     #[test]
