@@ -227,6 +227,14 @@ fn writers_beside_it_come_before_a_reply_or_after_it_never_into_it() {
     });
 }
 
+fn send_in_pieces(mut peer: &StdStream, mut bytes: &[u8], mut random: Random) {
+    while !bytes.is_empty() {
+        let (some, rest) = bytes.split_at(random.within(1, 4000).min(bytes.len()));
+        peer.write_all(some).unwrap();
+        bytes = rest;
+    }
+}
+
 /// While a peer sends and reads, one after the other is begun, and ended at whatever point it has come to: by its key, a token, a limit or
 /// its stream; and now and then there is a plain read. No byte is lost, and none answered twice.
 #[test]
@@ -241,15 +249,8 @@ fn ended_at_any_moment_it_has_lost_nothing() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let pool = BufferPool::new(3000);
         thread::scope(|scope| {
-            let (all, mut chance, mut out) = (&all, random.fork(), peer.try_clone().unwrap());
-            scope.spawn(move || {
-                let mut left = &all[..];
-                while !left.is_empty() {
-                    let (some, rest) = left.split_at(chance.within(1, 4000).min(left.len()));
-                    out.write_all(some).unwrap();
-                    left = rest;
-                }
-            });
+            let (all, chance) = (&all, random.fork());
+            scope.spawn(|| send_in_pieces(&peer, all, chance));
             let mut back = peer.try_clone().unwrap();
             let echoed = scope.spawn(move || next(&mut back, BYTES));
             while seen.lock().unwrap().len() < BYTES {
