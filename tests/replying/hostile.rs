@@ -216,6 +216,7 @@ fn a_handler_that_panics_panics_out_of_a_wait_or_ends_a_future() {
         peer.write_all(b"boom").unwrap();
         let (result, _) = panics().wait();
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Panicked);
+        propagates(setup);
         proactor.start().unwrap();
         let awaited = panics();
         let task = proactor.spawn(async move { awaited.await });
@@ -225,6 +226,22 @@ fn a_handler_that_panics_panics_out_of_a_wait_or_ends_a_future() {
         until("both are reported", || reports.load(Ordering::SeqCst) == 2);
         assert_usable(&stream, &mut peer);
     });
+}
+
+/// Out of the wait itself, under the policy that is the default.
+fn propagates(setup: Setup) {
+    let proactor = setup.build();
+    let (stream, mut peer) = pair(&proactor);
+    peer.write_all(b"boom").unwrap();
+    let pool = BufferPool::new(10);
+    let waited = catch_unwind(AssertUnwindSafe(|| {
+        let panics = |_| -> Reply<Vec<u8>> { panic!("on purpose") };
+        stream.reply_each(&pool, panics).wait()
+    }));
+    assert!(waited.is_err());
+    proactor.run();
+    assert_usable(&stream, &mut peer);
+    assert_eq!(proactor.port().outstanding(), 0);
 }
 
 /// Takes what comes, late, until the end.
