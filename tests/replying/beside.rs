@@ -7,11 +7,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use proactor::net::{Reply, TcpStream};
-use proactor::{BufferPool, CancelToken, ErrorKind, InitiationFuture, PooledBuf, Proactor};
+use proactor::{BufferPool, CancelToken, ErrorKind, InitiationFuture, PooledBuf, Proactor, Slice};
 use socket2::SockRef;
 
 use super::common::{Random, SOON, everywhere, everywhere_once, pair, std_pair, until};
@@ -142,9 +142,9 @@ fn what_was_given_back_to_the_stream_is_read_first() {
 }
 
 /// As `pair`, with so little room for what is sent that much of it is sent in parts.
-fn narrow_pair(proactor: &Proactor) -> (TcpStream, StdStream) {
+fn narrow_pair(proactor: &Proactor, room: usize) -> (TcpStream, StdStream) {
     let (server, client) = std_pair();
-    let narrowed = SockRef::from(&server).set_send_buffer_size(100 << 10);
+    let narrowed = SockRef::from(&server).set_send_buffer_size(room);
     narrowed.expect("a smaller buffer");
     let stream = TcpStream::from_std(proactor, server).expect("an open proactor");
     (stream, client)
@@ -189,7 +189,7 @@ fn writers_beside_it_come_before_a_reply_or_after_it_never_into_it() {
         let mut random = Random::new();
         let proactor = setup.build();
         proactor.start().unwrap();
-        let (stream, mut peer) = narrow_pair(&proactor);
+        let (stream, mut peer) = narrow_pair(&proactor, 100 << 10);
         let stream = Arc::new(stream);
         let mut chance = random.fork();
         let end = replying(&stream, move |bytes| {
@@ -227,72 +227,119 @@ fn writers_beside_it_come_before_a_reply_or_after_it_never_into_it() {
     });
 }
 
-/// While a peer sends and reads, one after the other is begun, and ended at whatever point it has come to: by its key, a token, a limit or
-/// its stream; and now and then there is a plain read. No byte is lost, and none answered twice.
+/// Asks in pieces, of which only a few are on their way at a time; what comes back.
+fn ask_all(mut peer: &StdStream, all: &[u8], mut random: Random) -> Vec<u8> {
+    let (mut left, mut back) = (all, Vec::new());
+    while !left.is_empty() {
+        let (some, rest) = left.split_at(random.within(1, 4000).min(left.len()));
+        peer.write_all(some).unwrap();
+        left = rest;
+        let asked = all.len() - left.len();
+        let due = asked.saturating_sub(back.len() + random.within(0, 12_000));
+        back.extend(next(&mut peer, due));
+    }
+    back.extend(next(&mut peer, all.len() - back.len()));
+    back
+}
+
+/// How many bytes are asked, one way or another.
+const BYTES: usize = 5_000_000;
+
+/// What came, in order, of which all is answered.
+type Seen = Arc<Mutex<Vec<u8>>>;
+
+/// A few bytes, or none; not for long, since more may not come before these are answered.
+fn some_come(seen: &Seen, random: &mut Random) {
+    let come = || seen.lock().unwrap().len();
+    let enough = come() + random.within(0, 1) * random.within(0, 6000);
+    let soon = Instant::now() + Duration::from_millis(1);
+    while come() < enough && Instant::now() < soon {
+        thread::yield_now();
+    }
+}
+
+/// Begins one, and ends it at whatever point it has come to.
+fn begin_and_end(stream: &TcpStream, pool: &BufferPool, seen: &Seen, random: &mut Random) {
+    let (end, ends) = mpsc::channel();
+    let sees = Arc::clone(seen);
+    let mut echo = stream.reply_each(pool, move |bytes| {
+        sees.lock().unwrap().extend_from_slice(&bytes);
+        Reply::Write(bytes)
+    });
+    let token = CancelToken::new();
+    let by = random.within(0, 3);
+    if by == 0 {
+        echo = echo.timeout(Duration::from_micros(random.within(0, 3000) as u64));
+    }
+    let key = echo
+        .cancel_with(&token)
+        .then(move |output| end.send(output).unwrap());
+    if by > 0 {
+        some_come(seen, random);
+    }
+    match by {
+        0 => {}
+        1 => drop(stream.port().cancel(key)),
+        2 => token.cancel(),
+        _ => stream.cancel(),
+    }
+    let (result, unsent) = ends.recv_timeout(SOON).expect("an end");
+    let error = result.expect_err("nobody else ends it");
+    assert!(error.is_cancelled() || error.is_timeout(), "{error}");
+    // What it has not sent is sent by us, from where it stopped.
+    if let Some(unsent) = unsent {
+        let rest = Slice::new(unsent, error.transferred()..);
+        stream.write_all(rest).wait().0.unwrap();
+    }
+}
+
+/// As `begin_and_end`, a future that is dropped; so its handler answers nothing, and we do.
+fn poll_and_drop(stream: &TcpStream, pool: &BufferPool, seen: &Seen, random: &mut Random) {
+    let before = seen.lock().unwrap().len();
+    let sees = Arc::clone(seen);
+    let reading = stream.reply_each(pool, move |bytes| {
+        sees.lock().unwrap().extend_from_slice(&bytes);
+        Reply::<PooledBuf>::Nothing
+    });
+    let mut future = reading.into_future();
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(Pin::new(&mut future).poll(&mut context).is_pending());
+    some_come(seen, random);
+    drop(future);
+    until("its handler is dropped", || Arc::strong_count(seen) == 1);
+    let unanswered = seen.lock().unwrap()[before..].to_vec();
+    stream.write_all(unanswered).wait().0.unwrap();
+}
+
+/// While a peer sends and reads, one after the other is begun, and ended at whatever point it has come to: by its key, a token, a limit,
+/// its stream, or with its future; and now and then there is a plain read. No byte is lost, and none answered twice.
 #[test]
 fn ended_at_any_moment_it_has_lost_nothing() {
-    const BYTES: usize = 400_000;
     everywhere_once(|setup| {
         let mut random = Random::new();
         let proactor = setup.build();
         proactor.start().unwrap();
-        let (stream, peer) = narrow_pair(&proactor);
-        let all = pattern(BYTES);
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (stream, peer) = narrow_pair(&proactor, 1);
+        let (all, seen) = (pattern(BYTES), Seen::default());
         let pool = BufferPool::new(3000);
         thread::scope(|scope| {
-            let (all, mut chance, mut out) = (&all, random.fork(), peer.try_clone().unwrap());
-            scope.spawn(move || {
-                let mut left = &all[..];
-                while !left.is_empty() {
-                    let (some, rest) = left.split_at(chance.within(1, 4000).min(left.len()));
-                    out.write_all(some).unwrap();
-                    left = rest;
-                }
-            });
-            let mut back = peer.try_clone().unwrap();
-            let echoed = scope.spawn(move || next(&mut back, BYTES));
+            let (all, chance) = (&all, random.fork());
+            let back = scope.spawn(|| ask_all(&peer, all, chance));
             while seen.lock().unwrap().len() < BYTES {
-                let (end, ends) = mpsc::channel();
-                let sees = Arc::clone(&seen);
-                let mut echo = stream.reply_each(&pool, move |bytes| {
-                    sees.lock().unwrap().extend_from_slice(&bytes);
-                    Reply::Write(bytes)
-                });
-                let token = CancelToken::new();
-                if random.within(0, 3) == 0 {
-                    echo = echo.timeout(Duration::from_micros(random.within(0, 3000) as u64));
-                }
-                let key = echo
-                    .cancel_with(&token)
-                    .then(move |output| end.send(output).unwrap());
-                (0..random.within(0, 300)).for_each(|_| thread::yield_now());
-                match random.within(0, 2) {
-                    0 => drop(proactor.cancel(key)),
-                    1 => token.cancel(),
-                    _ => stream.cancel(),
-                }
-                let (result, unsent) = ends.recv_timeout(SOON).expect("an end");
-                let error = result.expect_err("nobody else ends it");
-                assert!(error.is_cancelled() || error.is_timeout(), "{error}");
-                // What it has not sent is sent by us, from where it stopped.
-                if let Some(unsent) = unsent {
-                    let rest = proactor::Slice::new(unsent, error.transferred()..);
-                    stream.write_all(rest).wait().0.unwrap();
-                }
-                if random.within(0, 4) == 0 {
-                    let read = stream
-                        .recv_with(&pool)
-                        .timeout(Duration::from_millis(1))
-                        .wait();
-                    if let Ok(bytes) = read {
-                        seen.lock().unwrap().extend_from_slice(&bytes);
-                        stream.write_all(bytes).wait().0.unwrap();
+                match random.within(0, 4) {
+                    0 => poll_and_drop(&stream, &pool, &seen, &mut random),
+                    1 => {
+                        let read = stream.recv_with(&pool).timeout(Duration::from_millis(1));
+                        if let Ok(bytes) = read.wait() {
+                            seen.lock().unwrap().extend_from_slice(&bytes);
+                            stream.write_all(bytes).wait().0.unwrap();
+                        }
                     }
+                    _ => begin_and_end(&stream, &pool, &seen, &mut random),
                 }
             }
             assert_same(&seen.lock().unwrap(), all);
-            assert_same(&echoed.join().unwrap(), all);
+            assert_same(&back.join().unwrap(), all);
         });
         until("only the start is outstanding", || {
             proactor.port().outstanding() == 1
@@ -332,7 +379,7 @@ fn who_writes_by_polls_writes_before_a_reply_or_after_it() {
         let mut random = Random::new();
         let proactor = setup.build();
         proactor.start().unwrap();
-        let (stream, mut peer) = narrow_pair(&proactor);
+        let (stream, mut peer) = narrow_pair(&proactor, 100 << 10);
         let stream = Arc::new(stream);
         let mut chance = random.fork();
         let end = replying(&stream, move |bytes| {

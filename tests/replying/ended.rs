@@ -13,7 +13,7 @@ use proactor::{
 };
 
 use super::common::{SOON, Setup, everywhere, pair, setups, until, within};
-use super::{LARGE, Output, assert_closed, next, replying};
+use super::{LARGE, Output, are_all, assert_closed, next, replying};
 
 /// What it is at when it is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,7 +193,7 @@ fn check(mut underway: Underway, at: At, by: By) {
         At::Stuck => {
             assert_eq!(seen, (Kind::Write, Some(LARGE)));
             let came = next(&mut underway.peer, gone - 1);
-            assert!(came.iter().all(|&byte| byte == 7));
+            assert!(are_all(&came, 7));
         }
         At::Behind => {
             assert_eq!((seen, gone), ((Kind::Write, Some(5)), 0));
@@ -236,7 +236,7 @@ fn check_behind(mut underway: Underway, by: By) {
         drop(underway.stream);
         assert_closed(&mut underway.peer);
     }
-    assert!(others.iter().all(|&byte| byte == 3));
+    assert!(are_all(&others, 3));
     assert_eq!(underway.drops.load(Ordering::SeqCst), 2);
 }
 
@@ -249,8 +249,8 @@ fn check_dropped(mut underway: Underway, at: At) {
     match at {
         At::Waiting => assert!(rest.is_empty()),
         At::Running => assert!(rest.is_empty() || rest == *b"reply", "{rest:?}"),
-        At::Stuck => assert!(rest.iter().all(|&byte| byte == 7)),
-        At::Behind => assert!(rest.iter().all(|&byte| byte == 3)),
+        At::Stuck => assert!(are_all(&rest, 7)),
+        At::Behind => assert!(are_all(&rest, 3)),
     }
 }
 

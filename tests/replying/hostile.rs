@@ -13,7 +13,7 @@ use proactor::net::{Reply, TcpStream};
 use proactor::{Buf, BufferPool, ErrorKind, Kind, PanicPolicy, Proactor};
 
 use super::common::{SOON, Setup, everywhere, everywhere_once, pair, until};
-use super::{LARGE, Output, assert_over, next, replying};
+use super::{LARGE, Output, are_all, assert_over, next, replying};
 
 /// A reply that answers so many questions, and then panics; or panics as it is dropped.
 struct Shy {
@@ -216,6 +216,7 @@ fn a_handler_that_panics_panics_out_of_a_wait_or_ends_a_future() {
         peer.write_all(b"boom").unwrap();
         let (result, _) = panics().wait();
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Panicked);
+        propagates(setup);
         proactor.start().unwrap();
         let awaited = panics();
         let task = proactor.spawn(async move { awaited.await });
@@ -227,6 +228,22 @@ fn a_handler_that_panics_panics_out_of_a_wait_or_ends_a_future() {
     });
 }
 
+/// Out of the wait itself, under the policy that is the default.
+fn propagates(setup: Setup) {
+    let proactor = setup.build();
+    let (stream, mut peer) = pair(&proactor);
+    peer.write_all(b"boom").unwrap();
+    let pool = BufferPool::new(10);
+    let waited = catch_unwind(AssertUnwindSafe(|| {
+        let panics = |_| -> Reply<Vec<u8>> { panic!("on purpose") };
+        stream.reply_each(&pool, panics).wait()
+    }));
+    assert!(waited.is_err());
+    proactor.run();
+    assert_usable(&stream, &mut peer);
+    assert_eq!(proactor.port().outstanding(), 0);
+}
+
 /// Takes what comes, late, until the end.
 fn drain(mut peer: StdStream) -> JoinHandle<usize> {
     thread::spawn(move || {
@@ -234,9 +251,11 @@ fn drain(mut peer: StdStream) -> JoinHandle<usize> {
         loop {
             match peer.read(&mut buf).expect("bytes, or the end") {
                 0 => return count,
-                some => count += some,
+                some => {
+                    assert!(are_all(&buf[..some], b'!'));
+                    count += some;
+                }
             }
-            assert!(buf.iter().all(|&byte| byte == b'!' || byte == 0));
         }
     })
 }
@@ -310,7 +329,7 @@ fn a_reply_that_panics_as_it_is_dropped_ends_it() {
                     false => Reply::Write(Shy::dropped(len)),
                 });
                 peer.write_all(b"some").unwrap();
-                assert!(next(&mut peer, len).iter().all(|&byte| byte == b'!'));
+                assert!(are_all(&next(&mut peer, len), b'!'));
                 assert!(assert_panicked(&end).is_none());
                 assert_usable(&stream, &mut peer);
             }
