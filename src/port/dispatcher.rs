@@ -84,8 +84,9 @@ pub trait Dispatcher: Send + Sync + fmt::Debug + 'static {
     }
 
     /// Whether its only worker keeps what it reaps: [`dispatch`](Self::dispatch) of [`Origin::Reaped`] is [`Worker::keep`] and nothing
-    /// besides, and [`next`](Self::next) begins with [`Worker::take_kept`]. Asked once, after `attach`: then the port does both itself,
-    /// and asks `next` when nothing is kept, and at each 16th pick.
+    /// besides, and [`next`](Self::next) gives what is kept ([`Worker::take_kept`]) before anything else, but for what it does at picks
+    /// that are multiples of 16. Asked once, after `attach`: then the port does both itself, and asks `next` when nothing is kept, and
+    /// at those picks, at which it must give what is kept if it has nothing else.
     fn keeps_reaped(&self) -> bool {
         false
     }
