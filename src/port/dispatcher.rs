@@ -100,8 +100,9 @@ pub enum Origin<'a> {
     Outside,
     /// Posted by a handler that this worker is running.
     Posted(Worker<'a>),
-    /// An operation that a handler of this worker initiated and that was finished at once, or a call that it deferred: what
-    /// follows from the handler, with the data still warm.
+    /// An operation that a handler of this worker initiated and that was finished at once, or a call that it deferred; or the next turn
+    /// of [`reply_each`](crate::net::TcpStream::reply_each), the first included, for which there may be bytes already: what follows from
+    /// the handler, with the data still warm.
     Finished(Worker<'a>),
     /// Reaped from the port by this worker, which has left its seat and is free; `first` of its batch or not.
     Reaped {
