@@ -93,7 +93,8 @@ impl Completion {
     }
 
     /// Runs the handler on this thread; false if the operation turned out not to be finished yet and has
-    /// gone back to the port, which completes it later.
+    /// gone back to the port, which completes it later. A turn of [`reply_each`](crate::net::TcpStream::reply_each) is a handler, too: what
+    /// follows it, the next turn or the end, is another completion.
     ///
     /// Workers do this by themselves; it is for a port that is used without a proactor.
     ///

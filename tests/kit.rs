@@ -96,6 +96,7 @@ broken! {
     to_take_ahead_holds_up_what_is_shared: TakesAhead, Shared, "is in its handler";
     to_have_one_at_work_holds_up_what_is_shared: OneAtATime, Shared, "is in its handler";
     to_put_own_where_another_looks_is_no_own: OwnElsewhere, Own, "worker 0 asked until it got nothing";
+    to_forget_what_the_port_keeps_strands_it: ForgetsWhatIsKept, Own, "asked until it got nothing";
     to_be_called_empty_too_early_is_a_lie: EmptyTooEarly, HonestlyEmpty, "still to be taken";
     to_be_never_empty_keeps_all_awake: NeverEmpty, SleepsWhenEmpty, "before anything was given";
     to_keep_what_a_worker_had_when_it_leaves_strands_it: KeepsItsOwn, HandsOn, "when worker 0 had left";

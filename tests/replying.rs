@@ -9,6 +9,8 @@ mod common;
 mod ended;
 #[path = "replying/hostile.rs"]
 mod hostile;
+#[path = "replying/strategies.rs"]
+mod strategies;
 #[path = "replying/ways.rs"]
 mod ways;
 #[path = "replying/within.rs"]

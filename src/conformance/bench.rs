@@ -153,6 +153,11 @@ impl Bench {
         self.locals.len()
     }
 
+    /// Whether the port does so in its stead.
+    fn keeps_reaped(&self) -> bool {
+        self.workers() == 1 && self.dispatcher.keeps_reaped()
+    }
+
     fn origin(&self, from: From) -> Origin<'_> {
         let worker = |index: usize| Worker::new(&self.locals[index]);
         match from {
@@ -194,7 +199,12 @@ impl Bench {
         self.stage.at(format!(
             "`dispatch` of call {number}, from {from}, to return ({workers} workers)"
         ));
-        let placed = self.dispatcher.dispatch(call, self.origin(from));
+        let placed = match from {
+            From::First(index) | From::Reaped(index) if self.keeps_reaped() => {
+                Worker::new(&self.locals[index]).keep(call)
+            }
+            _ => self.dispatcher.dispatch(call, self.origin(from)),
+        };
         Promise::Shared.holds(placed == Placed::Shared || from != From::Outside, || {
             "`dispatch` said `Own` of what came from outside: there is no worker who would look, and nobody is woken".to_owned()
         })?;
@@ -228,7 +238,11 @@ impl Bench {
             "`next(worker {worker} of {})` to return",
             self.workers()
         ));
-        let Some(next) = self.dispatcher.next(Worker::new(local)) else {
+        let kept = match self.keeps_reaped() {
+            true => local.pop_kept(),
+            false => None,
+        };
+        let Some(next) = kept.or_else(|| self.dispatcher.next(Worker::new(local))) else {
             return Ok(local.turn.pop_front());
         };
         for over in local.turn.take_all() {

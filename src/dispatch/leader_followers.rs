@@ -3,7 +3,7 @@
 //! What makes it leader/followers is in the port: a leader is a thread that has a seat, it leaves the seat before it runs
 //! a handler, and somebody follows into it only when that is needed (`docs/dispatch-protocols.md`, "Seats and promotion").
 //! Here is the order: a leader keeps the first completion of its batch, for which it need hand nothing over, and
-//! publishes the rest.
+//! publishes the rest; one that is alone keeps them all.
 
 use std::num::NonZeroUsize;
 

@@ -183,7 +183,8 @@ impl TcpStream {
     ///   read.
     /// - A [`timeout`](Initiation::timeout) limits all of it. [`on`](Initiation::on) binds the handler that gets the output;
     ///   `each` runs outside of the strand.
-    /// - The stream stays open until it is over. Then its last handle closes it, as ever.
+    /// - The stream stays open until it is over. Then its last handle closes it, as ever. On a [`CompletionPort`](crate::CompletionPort) that
+    ///   is used alone so does the port: close that, and run what comes, before its last clone goes.
     ///
     /// It is begun again in the cell in which it stands. So it takes fewer than half the instructions of a read and a write that set each
     /// other (`docs/benchmarks.md`), and allocates nothing once warm. With more than 112 bytes of captures it is boxed, once.

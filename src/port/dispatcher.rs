@@ -84,8 +84,9 @@ pub trait Dispatcher: Send + Sync + fmt::Debug + 'static {
     }
 
     /// Whether its only worker keeps what it reaps: [`dispatch`](Self::dispatch) of [`Origin::Reaped`] is [`Worker::keep`] and nothing
-    /// besides, and [`next`](Self::next) begins with [`Worker::take_kept`]. Asked once, after `attach`: then the port does both itself,
-    /// and asks `next` when nothing is kept, and at each 16th pick.
+    /// besides, and [`next`](Self::next) gives what is kept ([`Worker::take_kept`]) before anything else, but for what it does at picks
+    /// that are multiples of 16. Asked once, after `attach`: then the port does both itself, and asks `next` when nothing is kept, and
+    /// at those picks, at which it must give what is kept if it has nothing else.
     fn keeps_reaped(&self) -> bool {
         false
     }
@@ -99,8 +100,9 @@ pub enum Origin<'a> {
     Outside,
     /// Posted by a handler that this worker is running.
     Posted(Worker<'a>),
-    /// An operation that a handler of this worker initiated and that was finished at once, or a call that it deferred: what
-    /// follows from the handler, with the data still warm.
+    /// An operation that a handler of this worker initiated and that was finished at once, or a call that it deferred; or the next turn
+    /// of [`reply_each`](crate::net::TcpStream::reply_each), the first included, for which there may be bytes already: what follows from
+    /// the handler, with the data still warm.
     Finished(Worker<'a>),
     /// Reaped from the port by this worker, which has left its seat and is free; `first` of its batch or not.
     Reaped {

@@ -408,12 +408,14 @@ impl Inner {
             // Before what they are made of is dropped: they end as cancelled, not as abandoned.
             self.tasks.end_all();
             self.cancel_composed();
+            // All let go before the first is dropped, which may panic.
+            let closed = List::new();
             for done in self.close() {
                 self.lift_limit(&done);
-                let had = self.had(&done);
-                drop(done);
-                self.let_have(had);
+                self.let_have(self.had(&done));
+                closed.push_back(done);
             }
+            drop(closed);
             // Each place at once: a strategy's `next` is for whoever has the place.
             let places: Vec<_> = std::iter::from_fn(|| self.pool.claim()).collect();
             for place in &places {

@@ -121,7 +121,7 @@ pub(crate) struct Sleep {
     seats: u64,
     /// See `Backend::promotes_at_once`.
     at_once: bool,
-    /// How often the seat was left; the watcher's measure, where there is one besides who leaves.
+    /// How often the seat was left; the watcher's measure, where there can be one besides who leaves.
     departures: AtomicU64,
     /// Who is parked, the latest last. Changed together with the count in the word, under this lock.
     waiters: Mutex<Vec<usize>>,
@@ -288,7 +288,8 @@ impl Sleep {
                 Err(now) => word = now,
             }
         };
-        if !self.at_once && self.parkers.len() > 1 {
+        // A lone worker has nobody to watch it; but it may itself watch who takes completions by hand.
+        if !self.at_once && (self.parkers.len() > 1 || who.is_none()) {
             self.departures.fetch_add(1, Ordering::Relaxed);
         }
         stood

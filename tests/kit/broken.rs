@@ -30,6 +30,7 @@ pub(crate) enum Wrong {
     EmptyTooEarly,
     NeverEmpty,
     KeepsItsOwn,
+    ForgetsWhatIsKept,
     LatestFirst,
     Mixes,
     QueueOfTheThread,
@@ -249,5 +250,9 @@ impl Dispatcher for Strategy {
             Wrong::QueueOfTheThread => self.of_the_thread(|queue| queue.is_empty()),
             _ => state.queue.is_empty(),
         }
+    }
+
+    fn keeps_reaped(&self) -> bool {
+        self.wrong == Wrong::ForgetsWhatIsKept
     }
 }

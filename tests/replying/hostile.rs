@@ -13,7 +13,7 @@ use proactor::net::{Reply, TcpStream};
 use proactor::{Buf, BufferPool, ErrorKind, Kind, PanicPolicy, Proactor};
 
 use super::common::{SOON, Setup, everywhere, everywhere_once, pair, until};
-use super::{LARGE, Output, are_all, assert_over, next, replying};
+use super::{LARGE, Output, are_all, assert_over, next, replying, settle};
 
 /// A reply that answers so many questions, and then panics; or panics as it is dropped.
 struct Shy {
@@ -381,5 +381,33 @@ fn what_it_has_and_nobody_wants_may_panic_as_it_is_dropped() {
             proactor.port().outstanding() == 1
         });
         proactor.shutdown(Instant::now());
+    });
+}
+
+/// The proactor is dropped with one that waits, whose handler panics as it goes, and one that has a rest to write: either is closed.
+#[test]
+fn a_handler_that_panics_as_the_proactor_drops_it_keeps_no_other_open() {
+    everywhere_once(|setup| {
+        let proactor = setup.build();
+        let (waits, mut waits_peer) = pair(&proactor);
+        let (writes, mut writes_peer) = pair(&proactor);
+        let bomb = Shy::dropped(1);
+        drop(replying(&waits, move |_| {
+            let _bomb = &bomb;
+            Reply::<Vec<u8>>::Nothing
+        }));
+        drop(replying(&writes, |_| Reply::Write(vec![b'!'; LARGE])));
+        writes_peer.write_all(b"some").unwrap();
+        until("it writes", || {
+            proactor.poll();
+            writes_peer.peek(&mut [0]).is_ok_and(|count| count > 0)
+        });
+        settle(&proactor);
+        drop((waits, writes));
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(proactor)));
+        assert!(dropped.is_err(), "it panics out of the drop");
+        for peer in [&mut waits_peer, &mut writes_peer] {
+            peer.read_to_end(&mut Vec::new()).expect("it is closed");
+        }
     });
 }
