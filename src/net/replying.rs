@@ -176,8 +176,8 @@ impl TcpStream {
     /// [policy](crate::PanicPolicy) has the panic). With it comes the reply that was not written whole, if there is one:
     /// [`Error::transferred`] bytes of it were.
     ///
-    /// - It is one operation of the reading direction, from its begin to its end: another read of the stream waits until it is over.
-    ///   Writes of others go before a reply or after it, never into it.
+    /// - It is one operation of the reading direction, from its begin to its end: another read of the stream waits until it is over, and
+    ///   `each` must not wait for one. Writes of others go before a reply or after it, never into it.
     /// - Cancelled, it ends before the next read, or in the middle of a reply that could not be written at once; a handler
     ///   that is running finishes, and what it has answered is sent if it can be sent at once. Nothing that was not given to `each` was
     ///   read.
@@ -186,8 +186,8 @@ impl TcpStream {
     /// - The stream stays open until it is over. Then its last handle closes it, as ever. On a [`CompletionPort`](crate::CompletionPort) that
     ///   is used alone so does the port: close that, and run what comes, before its last clone goes.
     ///
-    /// It is begun again in the cell in which it stands. So it takes fewer than half the instructions of a read and a write that set each
-    /// other (`docs/benchmarks.md`), and allocates nothing once warm. With more than 112 bytes of captures it is boxed, once.
+    /// It is begun again in the cell in which it stands. So it takes little more than half the instructions of a read and a write that set
+    /// each other (`docs/benchmarks.md`), and allocates nothing once warm. With more than 112 bytes of captures it is boxed, once.
     ///
     /// ```
     /// use proactor::{BufferPool, Proactor, net::{Reply, TcpListener, TcpStream}};
