@@ -256,7 +256,7 @@ fn a_wait_inside_a_handler_runs_its_turns_nested() {
             }
             proactor.post(move || {
                 told.send(again.wait().0.map_err(|error| error.kind()))
-                    .unwrap()
+                    .unwrap();
             });
             thread::scope(|scope| {
                 let peer = &mut peer;

@@ -181,7 +181,7 @@ fn the_handler_of_its_end_may_take_the_socket_out() {
             let replying = stream.reply_each(&BufferPool::new(5), until_over);
             replying.then(move |_| {
                 told.send(stream.into_fd().map_err(|(error, _)| error))
-                    .unwrap()
+                    .unwrap();
             });
             ask(&mut peer, "some");
             peer.write_all(b"over.then").unwrap();
