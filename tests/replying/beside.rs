@@ -227,6 +227,15 @@ fn writers_beside_it_come_before_a_reply_or_after_it_never_into_it() {
     });
 }
 
+/// Reads once, if there is something, and writes it back.
+fn echo_plainly(stream: &TcpStream, pool: &BufferPool, seen: &Mutex<Vec<u8>>) {
+    let read = stream.recv_with(pool).timeout(Duration::from_millis(1));
+    if let Ok(bytes) = read.wait() {
+        seen.lock().unwrap().extend_from_slice(&bytes);
+        stream.write_all(bytes).wait().0.unwrap();
+    }
+}
+
 /// While a peer sends and reads, one after the other is begun, and ended at whatever point it has come to: by its key, a token, a limit or
 /// its stream; and now and then there is a plain read. No byte is lost, and none answered twice.
 #[test]
@@ -283,14 +292,7 @@ fn ended_at_any_moment_it_has_lost_nothing() {
                     stream.write_all(rest).wait().0.unwrap();
                 }
                 if random.within(0, 4) == 0 {
-                    let read = stream
-                        .recv_with(&pool)
-                        .timeout(Duration::from_millis(1))
-                        .wait();
-                    if let Ok(bytes) = read {
-                        seen.lock().unwrap().extend_from_slice(&bytes);
-                        stream.write_all(bytes).wait().0.unwrap();
-                    }
+                    echo_plainly(&stream, &pool, &seen);
                 }
             }
             assert_same(&seen.lock().unwrap(), all);
