@@ -227,7 +227,6 @@ fn writers_beside_it_come_before_a_reply_or_after_it_never_into_it() {
     });
 }
 
-<<<<<<< HEAD
 /// Asks in pieces, of which only a few are on their way at a time; what comes back.
 fn ask_all(mut peer: &StdStream, all: &[u8], mut random: Random) -> Vec<u8> {
     let (mut left, mut back) = (all, Vec::new());
@@ -314,19 +313,6 @@ fn poll_and_drop(stream: &TcpStream, pool: &BufferPool, seen: &Seen, random: &mu
 
 /// While a peer sends and reads, one after the other is begun, and ended at whatever point it has come to: by its key, a token, a limit,
 /// its stream, or with its future; and now and then there is a plain read. No byte is lost, and none answered twice.
-=======
-/// Reads once, if there is something, and writes it back.
-fn echo_plainly(stream: &TcpStream, pool: &BufferPool, seen: &Mutex<Vec<u8>>) {
-    let read = stream.recv_with(pool).timeout(Duration::from_millis(1));
-    if let Ok(bytes) = read.wait() {
-        seen.lock().unwrap().extend_from_slice(&bytes);
-        stream.write_all(bytes).wait().0.unwrap();
-    }
-}
-
-/// While a peer sends and reads, one after the other is begun, and ended at whatever point it has come to: by its key, a token, a limit or
-/// its stream; and now and then there is a plain read. No byte is lost, and none answered twice.
->>>>>>> eachreview
 #[test]
 fn ended_at_any_moment_it_has_lost_nothing() {
     everywhere_once(|setup| {
@@ -340,7 +326,6 @@ fn ended_at_any_moment_it_has_lost_nothing() {
             let (all, chance) = (&all, random.fork());
             let back = scope.spawn(|| ask_all(&peer, all, chance));
             while seen.lock().unwrap().len() < BYTES {
-<<<<<<< HEAD
                 match random.within(0, 4) {
                     0 => poll_and_drop(&stream, &pool, &seen, &mut random),
                     1 => {
@@ -351,39 +336,6 @@ fn ended_at_any_moment_it_has_lost_nothing() {
                         }
                     }
                     _ => begin_and_end(&stream, &pool, &seen, &mut random),
-=======
-                let (end, ends) = mpsc::channel();
-                let sees = Arc::clone(&seen);
-                let mut echo = stream.reply_each(&pool, move |bytes| {
-                    sees.lock().unwrap().extend_from_slice(&bytes);
-                    Reply::Write(bytes)
-                });
-                let token = CancelToken::new();
-                if random.within(0, 3) == 0 {
-                    echo = echo.timeout(Duration::from_micros(random.within(0, 3000) as u64));
-                }
-                let key = echo
-                    .cancel_with(&token)
-                    .then(move |output| end.send(output).unwrap());
-                for _ in 0..random.within(0, 300) {
-                    thread::yield_now();
-                }
-                match random.within(0, 2) {
-                    0 => drop(proactor.cancel(key)),
-                    1 => token.cancel(),
-                    _ => stream.cancel(),
-                }
-                let (result, unsent) = ends.recv_timeout(SOON).expect("an end");
-                let error = result.expect_err("nobody else ends it");
-                assert!(error.is_cancelled() || error.is_timeout(), "{error}");
-                // What it has not sent is sent by us, from where it stopped.
-                if let Some(unsent) = unsent {
-                    let rest = proactor::Slice::new(unsent, error.transferred()..);
-                    stream.write_all(rest).wait().0.unwrap();
-                }
-                if random.within(0, 4) == 0 {
-                    echo_plainly(&stream, &pool, &seen);
->>>>>>> eachreview
                 }
             }
             assert_same(&seen.lock().unwrap(), all);
