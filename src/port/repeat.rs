@@ -53,7 +53,8 @@ impl Inner {
     fn went(&self, goes: Goes, cell: Ptr) {
         match goes {
             Goes::Waits => {}
-            Goes::Due(due) => self.hand(due, Route::Finished),
+            // For any thread to take: the handler that begins it may go on.
+            Goes::Due(due) => self.hand(due, Route::Posted),
             Goes::Over(raw) => self.end_repeating(cell, raw),
         }
     }
