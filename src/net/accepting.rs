@@ -27,6 +27,8 @@ impl Repeated for TcpListener {
         Errno::NETDOWN,
         Errno::NETUNREACH,
         Errno::HOSTDOWN,
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        Errno::NONET,
         Errno::HOSTUNREACH,
         Errno::NOPROTOOPT,
         Errno::OPNOTSUPP,

@@ -32,13 +32,14 @@ impl Repeated for Receiving {
         Errno::HOSTUNREACH,
         Errno::NETUNREACH,
         Errno::HOSTDOWN,
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        Errno::NONET,
         Errno::NETDOWN,
         Errno::MSGSIZE,
         Errno::NOPROTOOPT,
         Errno::OPNOTSUPP,
         Errno::PROTO,
         Errno::ACCESS,
-        Errno::PERM,
     ];
 
     fn port(&self) -> CompletionPort {
@@ -161,5 +162,20 @@ impl fmt::Debug for Datagrams {
         f.debug_struct("Datagrams")
             .field("socket", &self.0.source.socket)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(proactor_loom)))]
+mod tests {
+    use super::*;
+
+    /// What a filter or a policy of the system's forbids, it forbids the next time, too, and at once: going on would be a loop that never waits.
+    #[test]
+    fn what_the_network_says_passes_and_what_the_system_forbids_does_not() {
+        let passing = |errno| Receiving::PASSING.contains(&errno);
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        assert!(passing(Errno::NONET), "ICMP's `host isolated`");
+        assert!(passing(Errno::CONNREFUSED));
+        assert!(!passing(Errno::PERM));
     }
 }
