@@ -201,6 +201,7 @@ impl Error {
     }
 
     /// How many bytes a composed operation (`read_exact`, `read_until`, `write_all`) had transferred before; of
+    /// [`reply_each`](crate::net::TcpStream::reply_each) how many of the reply that comes back; of
     /// [`accept_each`](crate::net::TcpListener::accept_each) how many connections, and of
     /// [`recv_each`](crate::net::UdpSocket::recv_each) how many datagrams.
     pub fn transferred(&self) -> usize {

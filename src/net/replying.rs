@@ -187,7 +187,8 @@ impl TcpStream {
     ///   is used alone so does the port: close that, and run what comes, before its last clone goes.
     ///
     /// It is begun again in the cell in which it stands. So it takes little more than half the instructions of a read and a write that set
-    /// each other (`docs/benchmarks.md`), and allocates nothing once warm. With more than 112 bytes of captures it is boxed, once.
+    /// each other (`docs/benchmarks.md`), and allocates nothing once warm. It is boxed, once, if the
+    /// captures of `each`, and of the handler that gets the output, are more than 136 bytes together, or, awaited, more than 112.
     ///
     /// ```
     /// use proactor::{BufferPool, Proactor, net::{Reply, TcpListener, TcpStream}};
