@@ -56,7 +56,7 @@ fn run(options: Options) -> Result<(), Failure> {
     proactor.spawn(echo(socket, Arc::clone(&totals))).detach();
     stop_on_signals(proactor.port())?;
     announce(address)?;
-    proactor.run(); // until the signal: the future never ends
+    proactor.run(); // until the signal, or an error that lasts
     proactor.restart();
     proactor.shutdown(Instant::now()); // it is dropped, and the socket with it
     let [datagrams, bytes] =

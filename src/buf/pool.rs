@@ -54,6 +54,7 @@ struct Block {
     len: usize,
     /// Where it belongs; none while it lies there, or if it belongs nowhere.
     pool: Option<BufferPool>,
+    /// Who has it, as the models see it.
     tenant: Trace,
 }
 

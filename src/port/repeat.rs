@@ -184,11 +184,11 @@ impl Inner {
         let Some(had) = had else {
             return;
         };
-        let backend = &self.backend;
         if mutant("repeated-keeps-its-direction") {
             return;
         }
-        if let Some(due) = backend.give_back(had.cell, had.generation, had.object, None) {
+        let (cell, generation) = (had.cell, had.generation);
+        if let Some(due) = self.backend.give_back(cell, generation, had.object, None) {
             self.hand(due, Route::Posted);
         }
         drop(had.handle);
