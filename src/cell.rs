@@ -354,7 +354,7 @@ mod table;
 pub(crate) use depot::Chain;
 use depot::{Depot, Slab, Slabs};
 use table::FREE;
-pub(crate) use table::{Repeats, Run, Sending, SurplusOf, VTable};
+pub(crate) use table::{Repeats, Run, SurplusOf, VTable};
 
 #[cfg(all(test, not(proactor_loom)))]
 mod tests {

@@ -17,16 +17,13 @@ pub struct ObjectId(u64);
 impl ObjectId {
     /// No object: what a posted call and a timer are about.
     pub const NONE: Self = Self(u64::MAX);
-    /// The port's own notification.
-    pub(crate) const NOTIFY: Self = Self(u64::MAX - 1);
-    /// The port's own timer.
+    /// The port's timer.
     pub(crate) const TIMER: Self = Self(u64::MAX - 2);
     /// The port's lane for calls that block.
     pub(crate) const BLOCKING: Self = Self(u64::MAX - 3);
     /// The index of an operation by hand, whose place stands where others have their generation.
     const BY_HAND: u32 = u32::MAX;
-    /// Indexes from here on are never issued: `usize::MAX` is `polling`'s own key on any width, and the
-    /// port's own keys stand just below.
+    /// Indexes from here on are never issued: the port's own stand there.
     pub(crate) const INDEX_LIMIT: u32 = u32::MAX - 1;
 
     pub(crate) const fn new(index: u32, generation: u32) -> Self {

@@ -62,7 +62,7 @@ pub use crate::initiation::{Initiation, InitiationFuture, Unbound, WAIT_DEPTH};
 #[cfg(not(proactor_loom))]
 pub use crate::local_proactor::{Here, LocalBuilder, LocalJoinHandle, LocalPort, LocalProactor};
 pub use crate::operation::{
-    Call, Envelope, Operation, OperationKey, Parts, Request, Returned, Turn,
+    Already, Call, Due, Envelope, Operation, OperationKey, Parts, Request, Returned, TurnOf,
 };
 pub use crate::port::compose::{Completer, Composed};
 pub use crate::port::permits::blocking_section;

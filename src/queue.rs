@@ -61,6 +61,7 @@ impl List {
         }
     }
 
+    #[inline]
     pub(crate) fn push_front(&self, completion: Completion) {
         let cell = completion.into_ptr();
         header(cell)

@@ -5,6 +5,7 @@
 //! operation that would block. Waking is an edge-triggered eventfd of our own, written and never read; the nearest
 //! timer is an edge-triggered timerfd, so that no wait needs a timeout, an earlier deadline needs no
 //! wake-up, and the kernel wakes just one of the threads that sit. (Measured: `docs/decisions.md`.)
+#![allow(unsafe_code)] // what comes back from the kernel is a token of ours
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -14,9 +15,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, Timespec, epoll};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
+use super::registry::Token;
 use super::{Demux, Events, Ready, Sink, Woken};
-use crate::id::ObjectId;
 use crate::operation::perform::Fd;
+
+/// What the bell and the timer are known by, which is no token's.
+const NOTIFY: u64 = 0;
+const TIMER: u64 = 1;
+const _: () = assert!((TIMER as usize) < Token::OWN);
 
 /// See the module's page.
 #[derive(Debug)]
@@ -44,8 +50,18 @@ impl Epoll {
             seats,
         };
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&own.poller, &own.bell, data(ObjectId::NOTIFY), flags)?;
-        epoll::add(&own.poller, &own.timer, data(ObjectId::TIMER), flags)?;
+        epoll::add(
+            &own.poller,
+            &own.bell,
+            epoll::EventData::new_u64(NOTIFY),
+            flags,
+        )?;
+        epoll::add(
+            &own.poller,
+            &own.timer,
+            epoll::EventData::new_u64(TIMER),
+            flags,
+        )?;
         // A sandbox that does not know this call says so now.
         let now = Timespec::default();
         let mut none = Vec::with_capacity(1);
@@ -56,10 +72,6 @@ impl Epoll {
         )?;
         Ok(own)
     }
-}
-
-fn data(object: ObjectId) -> epoll::EventData {
-    epoll::EventData::new_u64(object.bits())
 }
 
 fn timespec(duration: Duration) -> Timespec {
@@ -85,14 +97,15 @@ impl Demux for Epoll {
     fn arm(
         &self,
         fd: &Fd,
-        object: ObjectId,
+        token: Token,
         _read: bool,
         _write: bool,
         _again: bool,
     ) -> io::Result<()> {
         use epoll::EventFlags as Flags;
         let flags = Flags::IN | Flags::OUT | Flags::RDHUP | Flags::PRI | Flags::ET;
-        Ok(epoll::add(&self.poller, fd, data(object), flags)?)
+        let data = epoll::EventData::new_u64(token.bits() as u64);
+        Ok(epoll::add(&self.poller, fd, data, flags)?)
     }
 
     fn disarm(&self, fd: &Fd) {
@@ -126,12 +139,15 @@ impl Demux for Epoll {
         let mut woken = Woken::default();
         for event in buffer.iter() {
             use epoll::EventFlags as Flags;
-            let object = ObjectId::from_bits({ event.data }.u64());
             let flags = event.flags;
-            match object {
-                ObjectId::NOTIFY => woken.notified = true,
-                ObjectId::TIMER => woken.timer = true,
-                object => {
+            match { event.data }.u64() {
+                NOTIFY => woken.notified = true,
+                TIMER => woken.timer = true,
+                bits => {
+                    #[allow(clippy::cast_possible_truncation)] // it was made of so many bits
+                    let bits = bits as usize;
+                    // SAFETY: all else that is in the instance is from `arm`, and entries outlive it.
+                    let token = unsafe { Token::from_bits(bits) };
                     let broken = Flags::HUP | Flags::ERR;
                     let hang_up = broken | Flags::RDHUP;
                     let ready = Ready {
@@ -139,7 +155,7 @@ impl Demux for Epoll {
                         write: flags.intersects(broken | Flags::OUT),
                         hang_up: flags.intersects(hang_up),
                     };
-                    sink.ready(object, ready);
+                    sink.ready(token, ready);
                 }
             }
         }

@@ -6,7 +6,7 @@
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!(
-    "proactor's keys are 64 bits wide, and `polling`'s are as wide as a pointer: 64-bit systems only"
+    "64-bit systems only: nobody has tried another width of `polling`'s keys and of the port's words"
 );
 
 use std::io;
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use polling::{Event, PollMode, Poller};
 
 use super::alarm::Alarm;
+use super::registry::Token;
 use super::{Demux, Events, Ready, Sink, Woken};
-use crate::id::ObjectId;
 use crate::operation::perform::Fd;
 
 /// See the module's page.
@@ -41,16 +41,6 @@ impl Portable {
             alarm: Alarm::new(),
         })
     }
-
-    fn event(&self, object: ObjectId, read: bool, write: bool) -> Event {
-        #[allow(clippy::cast_possible_truncation)] // 64-bit systems only: see the top
-        let key = object.bits() as usize;
-        Event::new(key, read, write)
-    }
-}
-
-fn object(key: usize) -> ObjectId {
-    ObjectId::from_bits(key as u64)
 }
 
 impl Demux for Portable {
@@ -66,18 +56,11 @@ impl Demux for Portable {
         false
     }
 
-    fn arm(
-        &self,
-        fd: &Fd,
-        object: ObjectId,
-        read: bool,
-        write: bool,
-        again: bool,
-    ) -> io::Result<()> {
+    fn arm(&self, fd: &Fd, token: Token, read: bool, write: bool, again: bool) -> io::Result<()> {
         let (event, mode) = if self.edge {
-            (self.event(object, true, true), PollMode::Edge)
+            (Event::new(token.bits(), true, true), PollMode::Edge)
         } else {
-            (self.event(object, read, write), PollMode::Oneshot)
+            (Event::new(token.bits(), read, write), PollMode::Oneshot)
         };
         if again {
             return self.poller.modify_with_mode(fd, event, mode);
@@ -134,7 +117,8 @@ impl Demux for Portable {
                 write: event.writable || hang_up,
                 hang_up,
             };
-            sink.ready(object(event.key), ready);
+            // SAFETY: all that is in the poller is from `arm`, and entries outlive it.
+            sink.ready(unsafe { Token::from_bits(event.key) }, ready);
         }
         // `polling` does not tell that it was notified: an empty wait may have been.
         Ok(Woken {

@@ -1,4 +1,4 @@
-//! The objects of a port: entries of an address that stays, found by index, told apart by generation.
+//! The objects of a port: entries of an address that stays, found by index, or by that; told apart by generation.
 //!
 //! An entry is used again after its object is gone, and its memory is freed with the registry alone. So an event that
 //! comes late finds an entry, sees another generation under the direction's lock, and does nothing.
@@ -15,7 +15,7 @@
 #![allow(unsafe_code)] // entries outlive the borrows that a lock-free lookup can express
 
 use std::fmt;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use crate::cell::{Ptr, header, phase};
 use crate::completion::Completion;
@@ -138,6 +138,7 @@ pub(crate) enum Way {
 }
 
 /// One object.
+#[repr(align(8))] // for its tokens
 pub(crate) struct Entry {
     pub(crate) index: u32,
     pub(crate) generation: AtomicU32,
@@ -253,6 +254,13 @@ impl EntryRef {
         self.0.as_ptr().cast_const().cast()
     }
 
+    /// What a demultiplexer is to know its present object by.
+    pub(crate) fn token(self) -> Token {
+        let generation = self.generation.load(Ordering::Relaxed) as usize;
+        let last = generation % Token::GENERATIONS;
+        Token(self.0.map_addr(|bits| bits | last))
+    }
+
     #[inline]
     pub(super) fn from_raw(entry: NonNull<Entry>) -> Self {
         Self(entry)
@@ -271,6 +279,54 @@ impl std::ops::Deref for EntryRef {
         // SAFETY: entries are freed with their registry alone, and that with the port, which everyone who has an
         // `EntryRef` keeps alive.
         unsafe { self.0.as_ref() }
+    }
+}
+
+/// What a demultiplexer knows an object by: the address of its entry, which stays, and in the bits that alignment leaves free the last of
+/// its generation. An event that is late by a multiple of [`GENERATIONS`](Self::GENERATIONS) of them passes for the present tenant's, and
+/// costs that an attempt in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token(NonNull<Entry>);
+
+// SAFETY: as an `EntryRef`.
+unsafe impl Send for Token {}
+
+impl Token {
+    const GENERATIONS: usize = align_of::<Entry>();
+    /// Numbers below are no token's, and the port's own: as every address, an entry's is beyond them.
+    pub(crate) const OWN: usize = Self::GENERATIONS;
+
+    /// What is to be told to the kernel.
+    #[inline]
+    pub(crate) fn bits(self) -> usize {
+        self.0.as_ptr().expose_provenance()
+    }
+
+    /// The one that has these bits.
+    ///
+    /// # Safety
+    ///
+    /// They are a token's, and its registry lives for as long as this one is used.
+    #[inline]
+    pub(crate) unsafe fn from_bits(bits: usize) -> Self {
+        // SAFETY: an entry has an address, says the caller.
+        Self(unsafe { NonNull::new_unchecked(ptr::with_exposed_provenance_mut(bits)) })
+    }
+
+    /// Whether it was made for the object of that generation, as far as it tells.
+    #[inline]
+    pub(super) fn is_of(self, generation: u32) -> bool {
+        (self.0.addr().get() ^ generation as usize) % Self::GENERATIONS == 0
+    }
+
+    #[inline]
+    pub(super) fn entry(self) -> EntryRef {
+        let at = self
+            .0
+            .as_ptr()
+            .map_addr(|bits| bits & !(Self::GENERATIONS - 1));
+        // SAFETY: an entry's address, as whoever made the token has promised.
+        EntryRef(unsafe { NonNull::new_unchecked(at) })
     }
 }
 

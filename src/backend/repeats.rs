@@ -1,12 +1,13 @@
 //! An operation that repeats, and its directions: `docs/dispatch-protocols.md`, "An operation that repeats".
 #![allow(unsafe_code)] // operations are reached through their cells
 
-use super::direct::{is_due, may_succeed, way};
+use super::direct::{is_due, may_succeed, tick_of, way};
 use super::registry::{EntryRef, Held, Way};
+use super::shelf::Shelf;
 use crate::cell::{Ptr, header};
 use crate::completion::Completion;
-use crate::operation::perform::{WOULD_BLOCK, send};
-use crate::operation::{Attempted, cancelled, code, part};
+use crate::operation::perform::{WOULD_BLOCK, perform, send};
+use crate::operation::{Attempted, Request, cancelled, code, part, wanted};
 use crate::sync::mutant;
 
 /// What became of an operation that goes on in a direction.
@@ -52,21 +53,22 @@ impl EntryRef {
         Goes::Due(completion)
     }
 
-    /// An operation that holds the reading direction is to read again. `drained` is the tick of an attempt that left nothing behind.
+    /// An operation that holds the reading direction is to read again. `drained` says that its read, at the tick that it noted, left
+    /// nothing behind.
     ///
     /// # Safety
     ///
     /// `cell` is current in the reading direction of this entry, and the caller's.
     #[inline(always)]
-    pub(crate) unsafe fn read_again(self, cell: Ptr, drained: Option<u32>) -> Goes {
+    pub(crate) unsafe fn read_again(self, cell: Ptr, drained: bool) -> Goes {
         let mut direction = self.direction(Way::Read);
-        if let Some(tick) = drained {
-            let now = if mutant("turn-no-tick") {
-                direction.tick
-            } else {
-                tick
+        if drained {
+            let tick = match mutant("turn-no-tick") {
+                true => direction.tick,
+                // SAFETY: the caller's promise.
+                false => unsafe { tick_of(cell) },
             };
-            direction.drained(now);
+            direction.drained(tick);
         }
         // A canceller, or closer, that looked before us did not find it waiting: its request is ours to see.
         if let Some(raw) =
@@ -83,6 +85,24 @@ impl EntryRef {
         direction.current = None;
         direction.queue.push_front(completion);
         Goes::Waits
+    }
+
+    /// One attempt to read, of the operation that holds the reading direction, if it can be made the short way.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the one that holds it, and what the request names is good for that.
+    #[inline(always)]
+    pub(crate) unsafe fn read_once(self, request: Request) -> Option<Attempted> {
+        if Shelf::has(self) {
+            return None;
+        }
+        // SAFETY: the direction is held.
+        let raw = perform(unsafe { self.fd() }?, request);
+        Some(match usize::try_from(raw) {
+            Ok(count) => Attempted::moved(count, false, wanted(&request)),
+            Err(_) => Attempted::failed(raw),
+        })
     }
 
     /// The operation that holds the reading direction goes on with another: an attempt at that tick left nothing behind.

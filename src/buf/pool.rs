@@ -7,10 +7,12 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr;
 
 use super::{Buf, BufMut};
+use crate::operation::Request;
 use crate::sync::atomic::{AtomicPtr, Ordering};
 use crate::sync::{Arc, Mutex, Trace, fresh_id, mutant, thread_slot};
 
@@ -63,14 +65,15 @@ thread_slot!(NUMBER: Cell<Option<u32>> = Cell::new(None));
 /// The box that this thread looks into first.
 #[inline]
 fn own_box() -> usize {
-    let number = NUMBER.try_with(|number| {
-        number.get().unwrap_or_else(|| {
-            let fresh = fresh_id();
-            number.set(Some(fresh));
-            fresh
-        })
-    });
+    let number = NUMBER.try_with(|number| number.get().unwrap_or_else(|| numbered(number)));
     number.unwrap_or(0) as usize % BOXES
+}
+
+#[cold]
+fn numbered(number: &Cell<Option<u32>>) -> u32 {
+    let fresh = fresh_id();
+    number.set(Some(fresh));
+    fresh
 }
 
 impl BufferPool {
@@ -106,12 +109,13 @@ impl BufferPool {
     }
 
     /// An empty buffer with room for [`size`](Self::size) bytes: for operations that want theirs at once.
+    #[inline]
     pub fn take(&self) -> PooledBuf {
-        PooledBuf(Some(self.clone().into_block()))
+        PooledBuf::of(Some(self.clone().into_block()))
     }
 
     /// A free block, or a fresh one, that knows where it belongs.
-    #[inline]
+    #[inline(always)]
     fn into_block(self) -> Box<Block> {
         let mut block = match self.free_block() {
             Some(block) => block,
@@ -229,7 +233,7 @@ impl Drop for Shelved {
 
 impl Block {
     /// Back to where it belongs.
-    #[inline]
+    #[inline(always)]
     fn go_back(mut self: Box<Self>) -> Option<BufferPool> {
         let pool = self.pool.take()?;
         self.tenant.changed();
@@ -265,12 +269,14 @@ impl fmt::Debug for BufferPool {
 /// # Ok(())
 /// # }
 /// ```
-pub struct PooledBuf(Option<Box<Block>>);
+pub struct PooledBuf(
+    /* its `drop` leaves none */ ManuallyDrop<Option<Box<Block>>>,
+);
 
 impl PooledBuf {
     /// As much memory as `bytes` need, which belongs to no pool.
     pub(crate) fn holding(bytes: &[u8]) -> Self {
-        Self((!bytes.is_empty()).then(|| {
+        Self::of((!bytes.is_empty()).then(|| {
             Box::new(Block {
                 bytes: bytes.into(),
                 len: bytes.len(),
@@ -279,13 +285,38 @@ impl PooledBuf {
             })
         }))
     }
+
+    #[inline]
+    fn of(block: Option<Box<Block>>) -> Self {
+        Self(ManuallyDrop::new(block))
+    }
+}
+
+impl PooledBuf {
+    /// What asks that all of it be filled.
+    #[inline(always)]
+    pub(crate) fn to_be_filled(&mut self) -> Request {
+        Request::Read {
+            ptr: self.mut_ptr(),
+            len: self.capacity(),
+        }
+    }
+
+    /// As many bytes of it as were read.
+    #[inline(always)]
+    pub(crate) fn filled(mut self, count: usize) -> Self {
+        if let Some(block) = &mut *self.0 {
+            block.len = count.min(block.bytes.len());
+        }
+        self
+    }
 }
 
 impl Deref for PooledBuf {
     type Target = [u8];
     #[inline]
     fn deref(&self) -> &[u8] {
-        match &self.0 {
+        match &*self.0 {
             Some(block) => &block.bytes[..block.len],
             None => &[],
         }
@@ -294,7 +325,7 @@ impl Deref for PooledBuf {
 
 impl DerefMut for PooledBuf {
     fn deref_mut(&mut self) -> &mut [u8] {
-        match &mut self.0 {
+        match &mut *self.0 {
             Some(block) => &mut block.bytes[..block.len],
             None => &mut [],
         }
@@ -302,7 +333,7 @@ impl DerefMut for PooledBuf {
 }
 
 impl Drop for PooledBuf {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if let Some(block) = self.0.take() {
             drop(block.go_back());
@@ -320,28 +351,33 @@ impl fmt::Debug for PooledBuf {
 unsafe impl Buf for PooledBuf {
     #[inline]
     fn ptr(&self) -> *const u8 {
-        self.as_ptr()
+        match &*self.0 {
+            Some(block) => block.bytes.as_ptr(),
+            None => ptr::dangling(),
+        }
     }
     #[inline]
     fn len(&self) -> usize {
-        self.deref().len()
+        self.0.as_ref().map_or(0, |block| block.len)
     }
 }
 
 // SAFETY: as above; all of them are initialised always, and belong to whoever has the value.
 unsafe impl BufMut for PooledBuf {
+    #[inline]
     fn mut_ptr(&mut self) -> *mut u8 {
         // Of all of them, and not only of those that are filled.
-        match &mut self.0 {
+        match &mut *self.0 {
             Some(block) => block.bytes.as_mut_ptr(),
             None => std::ptr::NonNull::dangling().as_ptr(),
         }
     }
+    #[inline]
     fn capacity(&self) -> usize {
         self.0.as_ref().map_or(0, |block| block.bytes.len())
     }
     unsafe fn set_filled(&mut self, len: usize) {
-        if let Some(block) = &mut self.0 {
+        if let Some(block) = &mut *self.0 {
             block.len = len;
         }
     }
@@ -359,7 +395,7 @@ impl LateBuf {
     pub(crate) fn of(pool: &BufferPool) -> Self {
         Self {
             pool: Some(pool.clone()),
-            block: PooledBuf(None),
+            block: PooledBuf::of(None),
         }
     }
 
@@ -373,7 +409,7 @@ impl LateBuf {
     #[inline]
     pub(crate) fn bind(&mut self) -> &mut [u8] {
         if let Some(pool) = self.pool.take() {
-            self.block.0 = Some(pool.into_block());
+            *self.block.0 = Some(pool.into_block());
         }
         self.block
             .0
@@ -384,7 +420,7 @@ impl LateBuf {
     /// `count` bytes came into what `bind` took. If none did, it goes back at once.
     #[inline]
     pub(crate) fn filled(&mut self, count: usize) {
-        match &mut self.block.0 {
+        match &mut *self.block.0 {
             Some(block) if count > 0 => block.len = count.min(block.bytes.len()),
             _ => self.unbind(),
         }
@@ -401,7 +437,7 @@ impl LateBuf {
     #[inline]
     pub(crate) fn take(&mut self, pool: &BufferPool) -> PooledBuf {
         self.pool = Some(pool.clone());
-        std::mem::replace(&mut self.block, PooledBuf(None))
+        std::mem::replace(&mut self.block, PooledBuf::of(None))
     }
 
     /// What came.

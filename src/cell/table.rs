@@ -6,7 +6,7 @@ use std::task::Waker;
 use super::{Class, Home, Ptr};
 use crate::id::Kind;
 use crate::operation::perform::Fd;
-use crate::operation::{Attempted, Request, Returned, Turn};
+use crate::operation::{Already, Attempted, Due, Request, Returned};
 use crate::queue::Line;
 
 /// Asks a body for its line.
@@ -21,14 +21,11 @@ pub(crate) type SurplusOf = unsafe fn(Ptr) -> Option<Returned>;
 /// Ends what stands in a cell, and frees it.
 pub(crate) type Run = unsafe fn(Ptr, &Home);
 
-/// Sends at once what it can of so many bytes: how many, or a raw error.
-pub(crate) type Sending<'a> = &'a mut dyn FnMut(*const u8, usize) -> i64;
-
 /// What an operation that repeats has besides. Protocol: `docs/dispatch-protocols.md`, "An operation that repeats".
 #[derive(Debug)]
 pub(crate) struct Repeats {
-    /// Its turn, when its request was carried out.
-    pub(crate) turn: unsafe fn(Ptr, usize, Sending<'_>) -> Turn,
+    /// Has its turn, and goes on with what follows from it; whether its handler was called.
+    pub(crate) turn: unsafe fn(Due, Option<&Already>) -> bool,
     /// Its table while it writes, or that while it reads.
     pub(crate) other: fn() -> &'static VTable,
 }

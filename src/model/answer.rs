@@ -4,7 +4,8 @@ use super::{ModelObject, Witness};
 use crate::error::Error;
 use crate::id::Kind;
 use crate::initiation::Initiation;
-use crate::operation::{Operation, Request, Turn, code, sealed};
+use crate::operation::{Operation, Request, TurnOf, code, sealed};
+use crate::port::repeat::{self, Came, Turn, Turns};
 
 /// What is to be done about the units that came: see `net::Reply`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ impl<F: FnMut(usize) -> Answer + Send + 'static> Operation for AnswerEach<F> {
     /// With how many units the answer had that was not given whole, if there is one.
     type Output = (Result<(), Error>, Option<usize>);
     const KIND: Kind = Kind::Read;
-    const REPEATS: bool = true;
+    const TURN: Option<TurnOf<Self>> = Some(repeat::turn::<Self>);
 
     fn request(&mut self) -> Request {
         match self.rest {
@@ -68,37 +69,6 @@ impl<F: FnMut(usize) -> Answer + Send + 'static> Operation for AnswerEach<F> {
         })
     }
 
-    fn turn(&mut self, count: usize, send: &mut dyn FnMut(*const u8, usize) -> i64) -> Turn {
-        // Whose turn it is uses the memory as it likes: nobody else may be using it.
-        self.memory.touch();
-        if let Some(Rest { len, done, last }) = self.rest {
-            if done < len {
-                return Turn::Over(code::WRITE_ZERO);
-            }
-            self.rest = None;
-            return if last { Turn::Over(0) } else { Turn::Again };
-        }
-        if count == 0 {
-            return Turn::Over(0);
-        }
-        let (len, last) = match (self.each)(count) {
-            Answer::Nothing => (0, false),
-            Answer::End => (0, true),
-            Answer::Give(len) => (len, false),
-            Answer::Last(len) => (len, true),
-        };
-        let sent = match len {
-            0 => 0,
-            _ => send((&raw const self.memory).cast(), len),
-        };
-        let done = usize::try_from(sent).unwrap_or(0);
-        if done < len {
-            self.rest = Some(Rest { len, done, last });
-            return Turn::Writes;
-        }
-        if last { Turn::Over(0) } else { Turn::Again }
-    }
-
     fn finish(self, result: Result<usize, Error>) -> Self::Output {
         // The memory goes: nobody may be using it.
         self.memory.touch();
@@ -110,6 +80,47 @@ impl<F: FnMut(usize) -> Answer + Send + 'static> Operation for AnswerEach<F> {
                 (result.map_err(failed), Some(rest.len))
             }
         }
+    }
+}
+
+impl<F: FnMut(usize) -> Answer + Send + 'static> Turns for AnswerEach<F> {
+    fn turn(&mut self, came: &mut Came<'_>) -> Turn {
+        let already = came.already();
+        if let Some(Rest { len, done, last }) = self.rest {
+            if already.is_none() {
+                return Turn::Unread;
+            }
+            self.memory.touch();
+            if done < len {
+                return Turn::Over(code::WRITE_ZERO);
+            }
+            self.rest = None;
+            return if last { Turn::Over(0) } else { Turn::Again };
+        }
+        let Some(count) = already.or_else(|| came.read(self.request())) else {
+            return Turn::Unread;
+        };
+        // Whose turn it is uses the memory as it likes: nobody else may be using it.
+        self.memory.touch();
+        if count == 0 {
+            return Turn::Over(0);
+        }
+        let (len, last) = match (self.each)(count) {
+            Answer::Nothing => (0, false),
+            Answer::End => (0, true),
+            Answer::Give(len) => (len, false),
+            Answer::Last(len) => (len, true),
+        };
+        let sent = match len {
+            0 => 0,
+            _ => came.send((&raw const self.memory).cast(), len),
+        };
+        let done = usize::try_from(sent).unwrap_or(0);
+        if done < len {
+            self.rest = Some(Rest { len, done, last });
+            return Turn::Writes;
+        }
+        if last { Turn::Over(0) } else { Turn::Again }
     }
 }
 

@@ -9,7 +9,8 @@ use crate::buf::{Buf, BufferPool, LateBuf, PooledBuf};
 use crate::error::Error;
 use crate::id::Kind;
 use crate::initiation::Initiation;
-use crate::operation::{Operation, Request, Turn, code, sealed};
+use crate::operation::{Operation, Request, TurnOf, code, sealed};
+use crate::port::repeat::{self, Came, Turn, Turns};
 
 /// What [`reply_each`](TcpStream::reply_each) is to do about what came.
 ///
@@ -71,7 +72,7 @@ where
 {
     type Output = (Result<(), Error>, Option<B>);
     const KIND: Kind = Kind::Read;
-    const REPEATS: bool = true;
+    const TURN: Option<TurnOf<Self>> = Some(repeat::turn::<Self>);
 
     #[inline]
     fn request(&mut self) -> Request {
@@ -95,36 +96,6 @@ where
         }
     }
 
-    #[inline]
-    fn turn(&mut self, count: usize, send: &mut dyn FnMut(*const u8, usize) -> i64) -> Turn {
-        let State::Reading(late) = &mut self.state else {
-            return self.written();
-        };
-        if count == 0 {
-            return Turn::Over(0);
-        }
-        let (reply, then) = match (self.each)(late.take(&self.pool)) {
-            Reply::Nothing => return Turn::Again,
-            Reply::End => return Turn::Over(0),
-            Reply::Write(reply) => (reply, Turn::Again),
-            Reply::Last(reply) => (reply, Turn::Over(0)),
-        };
-        let len = reply.len();
-        let sent = match len {
-            0 => 0,
-            _ => send(reply.ptr(), len),
-        };
-        let sent = usize::try_from(sent).unwrap_or(0);
-        if sent == len {
-            return then;
-        }
-        self.state = match then {
-            Turn::Again => State::Writing(reply, sent),
-            _ => State::Ending(reply, sent),
-        };
-        Turn::Writes
-    }
-
     fn finish(self, result: Result<usize, Error>) -> Self::Output {
         match self.state {
             State::Reading(_) => (result.map(|_| ()), None),
@@ -136,7 +107,59 @@ where
     }
 }
 
+impl<F, B> Turns for ReplyEach<F, B>
+where
+    F: FnMut(PooledBuf) -> Reply<B> + Send + 'static,
+    B: Buf,
+{
+    #[inline(always)]
+    fn turn(&mut self, came: &mut Came<'_>) -> Turn {
+        let already = came.already();
+        let State::Reading(late) = &mut self.state else {
+            return already.map_or(Turn::Unread, |_| self.written());
+        };
+        let bytes = match already {
+            None => {
+                let mut bytes = self.pool.take();
+                match came.read(bytes.to_be_filled()) {
+                    None => return Turn::Unread,
+                    Some(0) => return Turn::Over(0),
+                    Some(count) => bytes.filled(count),
+                }
+            }
+            Some(0) => return Turn::Over(0),
+            Some(_) => late.take(&self.pool),
+        };
+        let (reply, then) = match (self.each)(bytes) {
+            Reply::Nothing => return Turn::Again,
+            Reply::End => return Turn::Over(0),
+            Reply::Write(reply) => (reply, Turn::Again),
+            Reply::Last(reply) => (reply, Turn::Over(0)),
+        };
+        let len = reply.len();
+        let sent = match len {
+            0 => 0,
+            _ => came.send(reply.ptr(), len),
+        };
+        if sent == len as i64 {
+            return then;
+        }
+        self.rest(reply, sent, then)
+    }
+}
+
 impl<F, B: Buf> ReplyEach<F, B> {
+    /// Not all of a reply could be sent at once.
+    #[cold]
+    fn rest(&mut self, reply: B, sent: i64, then: Turn) -> Turn {
+        let sent = usize::try_from(sent).unwrap_or(0);
+        self.state = match then {
+            Turn::Again => State::Writing(reply, sent),
+            _ => State::Ending(reply, sent),
+        };
+        Turn::Writes
+    }
+
     /// A reply that could not be sent at once is written, or takes no more.
     #[cold]
     fn written(&mut self) -> Turn {

@@ -7,10 +7,10 @@ use std::ptr::NonNull;
 use std::task::Waker;
 
 use super::{
-    Attempted, Body, Ends, OpCell, Operation, Request, Returned, Turn, asking, decode, part,
-    perform, wanted,
+    Already, Attempted, Body, Due, Ends, OpCell, Operation, Request, Returned, asking, decode,
+    part, perform, wanted,
 };
-use crate::cell::{self, Class, Home, Ptr, Repeats, Run, Sending, VTable, header, phase};
+use crate::cell::{self, Class, Home, Ptr, Repeats, Run, VTable, header, phase};
 use crate::error::Error;
 use crate::id::Kind;
 use crate::queue::Line;
@@ -151,10 +151,15 @@ unsafe fn advance<S: Body>(cell: Ptr, n: usize) -> bool {
 
 /// # Safety
 ///
-/// As `request`.
-unsafe fn turn<S: Body>(cell: Ptr, count: usize, send: Sending<'_>) -> Turn {
+/// As `request`, of the cell of what is due.
+unsafe fn turn<S: Body>(due: Due, already: Option<&Already>) -> bool {
+    let Some(turn) = (const { S::Op::TURN }) else {
+        return false;
+    };
     // SAFETY: the caller's promise.
-    unsafe { op_of::<S>(cell) }.turn(count, send)
+    let op = NonNull::from(unsafe { op_of::<S>(due.cell) });
+    // SAFETY: the operation's own, and as above.
+    unsafe { turn(op, due, already) }
 }
 
 /// # Safety

@@ -53,8 +53,11 @@ pub trait Operation: sealed::Sealed + Send + 'static {
     const KIND: Kind;
     /// Whether it may read beyond its end, so that there is a [`surplus`](Self::surplus).
     const READS_ON: bool = false;
-    /// Whether it is begun again in its cell, one [`turn`](Self::turn) after the other, until one of them says that it is over. It reads.
-    const REPEATS: bool = false;
+    /// How it has a turn, if it is one that repeats: it reads, and is begun again in its cell, until a turn says that it is over. Whoever
+    /// makes turns, above, gives this, so that all of a turn is compiled as one.
+    const TURN: Option<TurnOf<Self>> = None;
+    /// Whether it is one that repeats.
+    const REPEATS: bool = Self::TURN.is_some();
     /// What the backend is to do now. Called with the operation where it stays.
     fn request(&mut self) -> Request;
     /// Takes in `n` bytes; true if more is wanted before it is finished.
@@ -65,12 +68,6 @@ pub trait Operation: sealed::Sealed + Send + 'static {
     /// What it read beyond its end, once. Asked when `advance` wants no more.
     fn surplus(&mut self) -> Option<Returned> {
         None
-    }
-    /// Of one that repeats: its request was carried out, `count` is the last `advance`'s number. Says what comes next; what is to be
-    /// written it may `send`, once: that writes what it can, at once, of so many bytes, and says how much, or why nothing.
-    fn turn(&mut self, count: usize, send: &mut dyn FnMut(*const u8, usize) -> i64) -> Turn {
-        let _ = (count, send);
-        Turn::Over(0)
     }
     /// Makes the output: of the last `advance`'s number, or of what went wrong.
     fn finish(self, result: Result<usize, Error>) -> Self::Output;
@@ -91,15 +88,22 @@ pub trait Operation: sealed::Sealed + Send + 'static {
     }
 }
 
-/// What comes after a turn of an operation that repeats.
+/// Has an operation have its turn, and goes on with what follows from it; whether its handler was called. The operation stands in the
+/// cell of what is [`Due`].
+pub type TurnOf<O> = unsafe fn(NonNull<O>, Due, Option<&Already>) -> bool;
+
+/// An operation that is due, and its port, which whoever makes turns knows by address.
 #[derive(Clone, Copy, Debug)]
-pub enum Turn {
-    /// It reads again.
-    Again,
-    /// Its request is to write now, and not all of it could be sent.
-    Writes,
-    /// It is over, with this raw result.
-    Over(i64),
+pub struct Due {
+    pub(crate) cell: Ptr,
+    pub(crate) port: NonNull<()>,
+}
+
+/// What was done for a turn before it: how many bytes were read, or written, and whether the read left nothing behind.
+#[derive(Clone, Copy, Debug)]
+pub struct Already {
+    pub(crate) count: usize,
+    pub(crate) drained: bool,
 }
 
 /// The second part of every operation's cell.

@@ -32,18 +32,18 @@ pub(crate) fn perform(fd: &Fd, request: Request) -> i64 {
             // SAFETY: see above.
             let room =
                 unsafe { std::slice::from_raw_parts_mut(ptr.cast::<MaybeUninit<u8>>(), len) };
-            receive(fd, room)
+            return receive(fd, room);
         }
         Request::Write { ptr, len } if len > 0 => {
             // SAFETY: see above.
-            unsafe { write(fd, ptr, len) }
+            return unsafe { send(fd, ptr, len) };
         }
         Request::ReadLate { mut into, .. } => {
             // SAFETY: see above.
             let late = unsafe { into.as_mut() };
-            let result = receive(fd, late.bind());
-            late.filled(result.unwrap_or(0));
-            result
+            let raw = receive(fd, late.bind());
+            late.filled(usize::try_from(raw).unwrap_or(0));
+            return raw;
         }
         Request::RecvFrom { ptr, len, envelope } => {
             // SAFETY: see above.
@@ -78,7 +78,29 @@ pub(crate) fn perform(fd: &Fd, request: Request) -> i64 {
 #[inline(always)]
 pub(crate) unsafe fn send(fd: &Fd, ptr: *const u8, len: usize) -> i64 {
     // SAFETY: the caller's promise.
-    raw(unsafe { write(fd, ptr, len) })
+    let bytes = unsafe { std::slice::from_raw_parts(ptr, len) };
+    numbered(|| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL))
+}
+
+/// Takes bytes of a stream: how many, or the negated `errno`.
+#[inline(always)]
+fn receive<T>(fd: &Fd, room: &mut [T]) -> i64
+where
+    for<'a> &'a mut [T]: Buffer<u8>,
+{
+    numbered(|| rustix::net::recv(fd, &mut *room, RecvFlags::empty()).map(|(_, count)| count))
+}
+
+/// As `raw(retry(..))`, a number at once.
+#[inline(always)]
+fn numbered(mut call: impl FnMut() -> Result<usize, Errno>) -> i64 {
+    loop {
+        match call() {
+            Ok(count) => return count as i64,
+            Err(Errno::INTR) => {}
+            Err(errno) => return -i64::from(errno.raw_os_error()),
+        }
+    }
 }
 
 #[inline(always)]
@@ -88,24 +110,6 @@ fn raw(result: Result<usize, Errno>) -> i64 {
         Ok(count) => count as i64,
         Err(errno) => -i64::from(errno.raw_os_error()),
     }
-}
-
-/// # Safety
-///
-/// `ptr` is good for reading `len` bytes.
-#[inline(always)]
-unsafe fn write(fd: &Fd, ptr: *const u8, len: usize) -> Result<usize, Errno> {
-    // SAFETY: the caller's promise.
-    let bytes = unsafe { std::slice::from_raw_parts(ptr, len) };
-    retry(|| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL))
-}
-
-#[inline]
-fn receive<T>(fd: &Fd, room: &mut [T]) -> Result<usize, Errno>
-where
-    for<'a> &'a mut [T]: Buffer<u8>,
-{
-    retry(|| rustix::net::recv(fd, &mut *room, RecvFlags::empty()).map(|(_, count)| count))
 }
 
 /// Takes a datagram: how much of it fitted.

@@ -3,7 +3,6 @@
 #![allow(unsafe_code)] // cells are attempted and finished by whoever owns them
 
 use super::dispatcher::{Origin, Worker};
-use super::repeat::Came;
 use super::{Inner, Route};
 use crate::backend::Outcome;
 use crate::backend::direct::{self, Begun, LetGo};
@@ -157,8 +156,7 @@ impl completion::Attempt for Inner {
 
     fn go_on(&self, cell: Ptr) -> Option<bool> {
         let repeats = header(cell).vtable().repeats.as_ref()?;
-        let came = self.come(cell, repeats);
-        Some(came.map(Came::turn).is_some())
+        Some(self.have_turn(cell, repeats))
     }
 
     fn settled(&self) {

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)] // cells are attempted and finished by whoever owns them
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::NonNull;
 
 use super::object::Handle;
 use super::{Inner, Route};
@@ -16,20 +17,42 @@ use crate::cell::{Ptr, Repeats, header, phase};
 use crate::completion::Completion;
 use crate::id::ObjectId;
 use crate::local::Local;
-use crate::operation::{self, Attempted, Turn, code, part};
+use crate::operation::{self, Already, Attempted, Due, Operation, Request, code, part};
 use crate::sync::atomic::Ordering;
 use crate::sync::mutant;
 
-/// An operation that repeats, due for a turn: it holds its reading direction.
+/// An operation that repeats, as the port sees it.
+pub(crate) trait Turns: Operation {
+    /// It is due: it reads, calls its handler, and sends what that answers, by `came`. What follows is done by whoever called this.
+    fn turn(&mut self, came: &mut Came<'_>) -> Turn;
+}
+
+/// What comes after a turn of an operation that repeats.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Turn {
+    /// It reads again.
+    Again,
+    /// Its request is to write now, and not all of it could be sent.
+    Writes,
+    /// It is over, with this raw result.
+    Over(i64),
+    /// It has had none: there was nothing to read the short way.
+    Unread,
+}
+
+/// What an operation that repeats has its turn with: it holds its reading direction.
+#[derive(Debug)]
 pub(crate) struct Came<'a> {
     inner: &'a Inner,
     cell: Ptr,
     entry: EntryRef,
-    repeats: &'static Repeats,
-    /// How much came.
-    count: usize,
-    /// The tick of the attempt, if that left nothing behind.
-    drained: Option<u32>,
+    already: Option<&'a Already>,
+    /// Whether the read left nothing behind.
+    drained: bool,
+    /// The read that was not the end of it.
+    unread: Option<Attempted>,
+    /// The call that sent not all; it holds the writing direction.
+    partly: Option<i64>,
 }
 
 /// What an operation that repeats has had since it was begun, and gives back when its result is fixed.
@@ -59,85 +82,62 @@ impl Inner {
         }
     }
 
-    /// Has an operation that repeats, and is due, go on until its turn. None if it waits, or is over and was sent where it belongs.
-    #[inline(always)]
-    pub(crate) fn come(&self, cell: Ptr, repeats: &'static Repeats) -> Option<Came<'_>> {
-        // SAFETY: what is due was submitted, and is the caller's.
-        let entry = unsafe { EntryRef::of(cell) }?;
-        let (count, drained) = match Self::read(cell, entry) {
-            Ok(read) => read,
-            Err(attempted) => self.read_slowly(cell, entry, attempted)?,
-        };
-        Some(Came {
-            inner: self,
-            cell,
-            entry,
-            repeats,
-            count,
-            drained,
-        })
+    /// Has an operation that repeats, and is due, have its turn, with all that follows; whether its handler was called.
+    #[inline]
+    pub(crate) fn have_turn(&self, cell: Ptr, repeats: &Repeats) -> bool {
+        // SAFETY: the cell is the caller's, and its table is its body's.
+        unsafe { (repeats.turn)(self.due(cell), None) }
     }
 
-    /// One read, the short way; or what it came to otherwise.
-    #[inline(always)]
-    fn read(cell: Ptr, entry: EntryRef) -> Result<(usize, Option<u32>), Option<Attempted>> {
-        let table = header(cell).vtable();
-        if !(table.reads && is_pending(cell)) {
-            return Err(None);
-        }
-        // SAFETY: what is due is current, and its result is open.
-        let (count, drained) = unsafe { entry.attempt(cell, Way::Read, table) }?;
-        // SAFETY: as above.
-        let drained = drained.then(|| unsafe { tick_of(cell) });
-        Ok((usize::try_from(count).unwrap_or(0), drained))
+    #[inline]
+    fn due(&self, cell: Ptr) -> Due {
+        let port = NonNull::from(self).cast();
+        Due { cell, port }
     }
 
-    /// As `come`, with the backend: what was read, and the tick of that if it left nothing behind.
+    /// As `turn`, with the backend: `attempted` is what the operation's attempt came to, if it was made.
     #[cold]
-    fn read_slowly(
-        &self,
-        cell: Ptr,
-        entry: EntryRef,
-        attempted: Option<Attempted>,
-    ) -> Option<(usize, Option<u32>)> {
+    fn turn_slowly(&self, cell: Ptr, entry: EntryRef, attempted: Option<Attempted>) -> bool {
         let Outcome { done, hold } = self.backend.carry_on(cell, entry, attempted);
-        let done = done?;
-        let table = header(cell).vtable();
-        let repeats = table.repeats.as_ref()?;
+        let (Some(done), Some(repeats)) = (done, &header(cell).vtable().repeats) else {
+            return false;
+        };
         if !done.is_due() {
             self.complete(done, hold);
-            return None;
+            return false;
         }
         // SAFETY: the cell is ours; `carry_on` says so in its result.
         let raw = unsafe { part(done.into_ptr()) }.take_raw();
         let count = usize::try_from(raw).unwrap_or(0);
-        if table.reads {
-            return Some((count, hold.and_then(Hold::keep)));
+        if header(cell).vtable().reads {
+            let drained = hold.is_some_and(Hold::keep);
+            let already = Already { count, drained };
+            // SAFETY: as in `have_turn`.
+            return unsafe { (repeats.turn)(self.due(cell), Some(&already)) };
         }
         // The rest was sent: the end of a turn, in which no handler runs any more.
         self.next(hold);
         header(cell).set_vtable((repeats.other)());
-        let came = Came {
-            inner: self,
-            cell,
-            entry,
-            repeats,
+        let already = Already {
             count,
-            drained: None,
+            drained: false,
         };
+        // SAFETY: as above.
+        let turn = || unsafe { (repeats.turn)(self.due(cell), Some(&already)) };
         // A reply that panics as it goes: as a handler's.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| came.turn())) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(turn)) {
             self.hand_future(false, move || resume_unwind(panic));
         }
-        None
+        false
     }
 
     /// What could not be sent at once is written by the operation itself, which goes into the writing direction for that, and keeps the
     /// reading one.
     #[cold]
-    fn rest(&self, cell: Ptr, entry: EntryRef, drained: Option<u32>, partly: Option<i64>) {
-        if let Some(tick) = drained {
-            entry.has_drained(tick);
+    fn rest(&self, cell: Ptr, entry: EntryRef, drained: bool, partly: Option<i64>) {
+        if drained {
+            // SAFETY: the cell is the caller's, and current in its reading direction.
+            entry.has_drained(unsafe { tick_of(cell) });
         }
         if let Some(repeats) = &header(cell).vtable().repeats {
             header(cell).set_vtable((repeats.other)());
@@ -148,12 +148,39 @@ impl Inner {
             Some(raw) => {
                 // SAFETY: as above, and what was sent partly holds the direction.
                 unsafe { entry.leave_to(cell) };
-                let read = self.read_slowly(cell, entry, rest_of(raw));
-                debug_assert!(read.is_none(), "it writes");
+                let ran = self.turn_slowly(cell, entry, rest_of(raw));
+                debug_assert!(!ran, "it writes");
                 return;
             }
         };
         self.went(goes, cell);
+    }
+
+    #[inline(always)]
+    fn again(&self, cell: Ptr, entry: EntryRef, drained: bool) {
+        // SAFETY: it holds its reading direction, and the cell is ours.
+        match unsafe { entry.read_again(cell, drained) } {
+            Goes::Waits => {}
+            goes => self.go_on_at_once(goes, cell),
+        }
+    }
+
+    /// It has not gone to wait after its turn.
+    #[cold]
+    fn go_on_at_once(&self, goes: Goes, cell: Ptr) {
+        match goes {
+            Goes::Waits => {}
+            Goes::Due(due) => Local::with(&self.home, |local| match local {
+                Some(local) => self.place_finished(due, local),
+                None => self.hand(due, Route::Finished),
+            }),
+            Goes::Over(raw) => self.end_repeating(cell, raw),
+        }
+    }
+
+    #[cold]
+    fn others_write(&self, left: LetGo, entry: EntryRef) {
+        self.went_on(left, entry);
     }
 
     /// The end of an operation that repeats.
@@ -195,69 +222,98 @@ impl Inner {
     }
 }
 
+/// The turn of an operation that is due, with all that follows; whether its handler was called. See `TurnOf`.
+///
+/// # Safety
+///
+/// `op` is the operation in the cell of what is due, which is the caller's, and an `Inner` its port.
+#[inline(always)]
+pub(crate) unsafe fn turn<O: Turns>(
+    mut op: NonNull<O>,
+    due: Due,
+    already: Option<&Already>,
+) -> bool {
+    let Due { cell, port } = due;
+    // SAFETY: `Inner::due` made it of one that is borrowed for this call.
+    let inner: &Inner = unsafe { port.cast().as_ref() };
+    // SAFETY: what is due was submitted, and is the caller's.
+    let Some(entry) = (unsafe { EntryRef::of(cell) }) else {
+        return false;
+    };
+    let mut came = Came {
+        inner,
+        cell,
+        entry,
+        already,
+        drained: false,
+        unread: None,
+        partly: None,
+    };
+    let over = Panicked(inner, cell);
+    // SAFETY: the caller's promise; nothing below uses the operation, which may be another thread's then.
+    let turn = unsafe { op.as_mut() }.turn(&mut came);
+    std::mem::forget(over);
+    if mutant("repeat-fixes-each-turn") && !matches!(turn, Turn::Unread) {
+        header(cell).set_phase(phase::PENDING);
+    }
+    let Came {
+        drained,
+        unread,
+        partly,
+        ..
+    } = came;
+    match turn {
+        Turn::Again => inner.again(cell, entry, drained),
+        Turn::Writes => inner.rest(cell, entry, drained, partly),
+        Turn::Over(raw) => inner.end_repeating(cell, raw),
+        Turn::Unread => return inner.turn_slowly(cell, entry, unread),
+    }
+    true
+}
+
 impl Came<'_> {
-    /// Its turn, in which the handler is called, and what follows from that.
+    /// What was read, or written, before this turn, if it was.
     #[inline(always)]
-    pub(crate) fn turn(self) {
-        let mut sending = Sending {
-            inner: self.inner,
-            entry: self.entry,
-            partly: None,
-        };
-        let over = Panicked(self.inner, self.cell);
-        let fixes = mutant("repeat-fixes-each-turn");
-        if fixes {
+    pub(crate) fn already(&mut self) -> Option<usize> {
+        let Already { count, drained } = *self.already?;
+        self.drained = drained;
+        self.has_come();
+        Some(count)
+    }
+
+    /// Reads what `request` says, once: how many bytes. If there is nothing to be had so, there is no turn ([`Turn::Unread`]). Its
+    /// addresses are believed, as those of every request are: operations are this crate's alone.
+    #[inline(always)]
+    pub(crate) fn read(&mut self, request: Request) -> Option<usize> {
+        if !is_pending(self.cell) {
+            return None;
+        }
+        // SAFETY: it is current in its reading direction; for the addresses see above.
+        let attempted = unsafe { self.entry.read_once(request) }?;
+        if attempted.raw < 0 {
+            self.unread = Some(attempted);
+            return None;
+        }
+        self.drained = attempted.short() && self.entry.short_drains.load(Ordering::Relaxed);
+        self.has_come();
+        usize::try_from(attempted.raw).ok()
+    }
+
+    #[inline(always)]
+    fn has_come(&self) {
+        if mutant("repeat-fixes-each-turn") {
             header(self.cell).fix();
         }
-        // SAFETY: the cell is ours, and its table is its body's.
-        let turn = unsafe {
-            (self.repeats.turn)(self.cell, self.count, &mut |ptr, len| {
-                sending.send(ptr, len)
-            })
-        };
-        std::mem::forget(over);
-        if fixes {
-            header(self.cell).set_phase(phase::PENDING);
-        }
-        match turn {
-            Turn::Again => self.again(),
-            Turn::Writes => self
-                .inner
-                .rest(self.cell, self.entry, self.drained, sending.partly),
-            Turn::Over(raw) => self.inner.end_repeating(self.cell, raw),
-        }
     }
 
+    /// Sends at once what it can of so many bytes: how many, or a raw error. If it was not all, the operation [writes](Turn::Writes) the
+    /// rest. The address is believed, as a request's is.
     #[inline(always)]
-    fn again(self) {
-        // SAFETY: it holds its reading direction, and the cell is ours.
-        let goes = unsafe { self.entry.read_again(self.cell, self.drained) };
-        match goes {
-            Goes::Waits => {}
-            Goes::Due(due) => Local::with(&self.inner.home, |local| match local {
-                Some(local) => self.inner.place_finished(due, local),
-                None => self.inner.hand(due, Route::Finished),
-            }),
-            Goes::Over(raw) => self.inner.end_repeating(self.cell, raw),
-        }
-    }
-}
-
-/// What a turn sends at once.
-struct Sending<'a> {
-    inner: &'a Inner,
-    entry: EntryRef,
-    /// The attempt that sent not all; it holds the writing direction.
-    partly: Option<i64>,
-}
-
-impl Sending<'_> {
-    #[inline(always)]
-    fn send(&mut self, ptr: *const u8, len: usize) -> i64 {
+    pub(crate) fn send(&mut self, ptr: *const u8, len: usize) -> i64 {
         if !self.entry.take_to_send() {
             return 0;
         }
-        // SAFETY: the direction was taken just now; whoever sends lends the bytes for that.
+        // SAFETY: the direction was taken just now; for the bytes see above.
         let raw = unsafe { self.entry.send(ptr, len) };
         if raw != len as i64 {
             self.partly = Some(raw);
@@ -265,14 +321,9 @@ impl Sending<'_> {
         }
         match self.entry.polled(Way::Write, 0, false) {
             LetGo::Free => {}
-            left => self.others_write(left),
+            left => self.inner.others_write(left, self.entry),
         }
         raw
-    }
-
-    #[cold]
-    fn others_write(&self, left: LetGo) {
-        self.inner.went_on(left, self.entry);
     }
 }
 

@@ -213,8 +213,8 @@ impl Shift<'_> {
         true
     }
 
-    /// As `run`, of an operation that repeats: what it has is a piece of work of its own. By itself, so that `work` stays small.
-    #[inline(never)]
+    /// As `run`, of an operation that repeats: its turn is a piece of work of its own.
+    #[inline(always)]
     fn run_turn(
         &mut self,
         inner: &Inner,
@@ -222,12 +222,14 @@ impl Shift<'_> {
         cell: Ptr,
         repeats: &'static Repeats,
     ) -> bool {
-        if let Some(came) = inner.come(cell, repeats) {
-            let depth = local.depth.get();
-            local.create();
-            local.depth.set(depth + 1);
-            came.turn();
+        let depth = local.depth.get();
+        local.create();
+        local.depth.set(depth + 1);
+        if inner.have_turn(cell, repeats) {
             self.ran_one(depth);
+        } else {
+            local.depth.set(depth);
+            local.finish();
         }
         true
     }
