@@ -5,7 +5,7 @@
 //! operation that would block. Waking is an edge-triggered eventfd of our own, written and never read; the nearest
 //! timer is an edge-triggered timerfd, so that no wait needs a timeout, an earlier deadline needs no
 //! wake-up, and the kernel wakes just one of the threads that sit. (Measured: `docs/decisions.md`.)
-#![allow(unsafe_code)] // what comes back from the kernel is a token of ours
+#![allow(unsafe_code)] // what comes back from the kernel is a tag of ours
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, Timespec, epoll};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
-use super::registry::Token;
+use super::registry::Tag;
 use super::{Demux, Events, Ready, Sink, Woken};
 use crate::operation::perform::Fd;
 
-/// What the bell and the timer are known by, which is no token's.
+/// What the bell and the timer are known by, which is no tag's.
 const NOTIFY: u64 = 0;
 const TIMER: u64 = 1;
-const _: () = assert!((TIMER as usize) < Token::OWN);
+const _: () = assert!(TIMER < Tag::OWN as u64);
 
 /// See the module's page.
 #[derive(Debug)]
@@ -94,17 +94,10 @@ impl Demux for Epoll {
         true
     }
 
-    fn arm(
-        &self,
-        fd: &Fd,
-        token: Token,
-        _read: bool,
-        _write: bool,
-        _again: bool,
-    ) -> io::Result<()> {
+    fn arm(&self, fd: &Fd, tag: Tag, _read: bool, _write: bool, _again: bool) -> io::Result<()> {
         use epoll::EventFlags as Flags;
         let flags = Flags::IN | Flags::OUT | Flags::RDHUP | Flags::PRI | Flags::ET;
-        let data = epoll::EventData::new_u64(token.bits() as u64);
+        let data = epoll::EventData::new_u64(tag.bits() as u64);
         Ok(epoll::add(&self.poller, fd, data, flags)?)
     }
 
@@ -147,7 +140,7 @@ impl Demux for Epoll {
                     #[allow(clippy::cast_possible_truncation)] // it was made of so many bits
                     let bits = bits as usize;
                     // SAFETY: all else that is in the instance is from `arm`, and entries outlive it.
-                    let token = unsafe { Token::from_bits(bits) };
+                    let tag = unsafe { Tag::from_bits(bits) };
                     let broken = Flags::HUP | Flags::ERR;
                     let hang_up = broken | Flags::RDHUP;
                     let ready = Ready {
@@ -155,7 +148,7 @@ impl Demux for Epoll {
                         write: flags.intersects(broken | Flags::OUT),
                         hang_up: flags.intersects(hang_up),
                     };
-                    sink.ready(token, ready);
+                    sink.ready(tag, ready);
                 }
             }
         }

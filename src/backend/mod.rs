@@ -44,7 +44,7 @@ use crate::id::ObjectId;
 use crate::operation::{Attempted, Request, Returned};
 use crate::queue::List;
 use readiness::Hold;
-use registry::{EntryRef, Fd, Token, Way};
+use registry::{EntryRef, Fd, Tag, Way};
 use shelf::Stock;
 
 /// What a call to the backend gave back.
@@ -170,7 +170,7 @@ pub(crate) struct Ready {
 
 /// Where a demultiplexer reports to.
 pub(crate) trait Sink {
-    fn ready(&mut self, token: Token, ready: Ready);
+    fn ready(&mut self, tag: Tag, ready: Ready);
 }
 
 /// A way to be told that descriptors have become ready.
@@ -186,7 +186,7 @@ pub(crate) trait Demux: Send + Sync + fmt::Debug + 'static {
     /// Whether a short read means that an event will follow, whatever comes, the end of file included.
     fn short_read_drains(&self) -> bool;
     /// Registers, or with `again` changes, the interest in `fd`. With `edge`, in both directions, once.
-    fn arm(&self, fd: &Fd, token: Token, read: bool, write: bool, again: bool) -> io::Result<()>;
+    fn arm(&self, fd: &Fd, tag: Tag, read: bool, write: bool, again: bool) -> io::Result<()>;
     /// Forgets `fd`, which is about to be closed.
     fn disarm(&self, fd: &Fd);
     /// See [`Backend::prepare`].

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use polling::{Event, PollMode, Poller};
 
 use super::alarm::Alarm;
-use super::registry::Token;
+use super::registry::Tag;
 use super::{Demux, Events, Ready, Sink, Woken};
 use crate::operation::perform::Fd;
 
@@ -56,11 +56,11 @@ impl Demux for Portable {
         false
     }
 
-    fn arm(&self, fd: &Fd, token: Token, read: bool, write: bool, again: bool) -> io::Result<()> {
+    fn arm(&self, fd: &Fd, tag: Tag, read: bool, write: bool, again: bool) -> io::Result<()> {
         let (event, mode) = if self.edge {
-            (Event::new(token.bits(), true, true), PollMode::Edge)
+            (Event::new(tag.bits(), true, true), PollMode::Edge)
         } else {
-            (Event::new(token.bits(), read, write), PollMode::Oneshot)
+            (Event::new(tag.bits(), read, write), PollMode::Oneshot)
         };
         if again {
             return self.poller.modify_with_mode(fd, event, mode);
@@ -118,7 +118,7 @@ impl Demux for Portable {
                 hang_up,
             };
             // SAFETY: all that is in the poller is from `arm`, and entries outlive it.
-            sink.ready(unsafe { Token::from_bits(event.key) }, ready);
+            sink.ready(unsafe { Tag::from_bits(event.key) }, ready);
         }
         // `polling` does not tell that it was notified: an empty wait may have been.
         Ok(Woken {

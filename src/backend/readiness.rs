@@ -15,7 +15,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::direct::{LetGo, is_due, way};
-use super::registry::{EntryRef, Fd, Held, Interest, Registry, Token, Way};
+use super::registry::{EntryRef, Fd, Held, Interest, Registry, Tag, Way};
 use super::shelf::Shelf;
 use super::{Backend, Demux, Events, Outcome, Polled, Ready, Sink, TakenOut, Woken};
 use crate::cell::{Ptr, SurplusOf, header, phase};
@@ -261,7 +261,7 @@ impl<D: Demux> Readiness<D> {
         let (read, write) = (interest.read, interest.write);
         match self
             .demux
-            .arm(fd, entry.token(), read, write, before.registered)
+            .arm(fd, entry.tag(), read, write, before.registered)
         {
             Ok(()) => {
                 let drains = entry.drains.load(Ordering::Relaxed) && self.demux.short_read_drains();
@@ -497,10 +497,10 @@ struct Reaper<'a, D> {
 
 impl<D: Demux> Reaper<'_, D> {
     #[inline(always)]
-    fn advance(&mut self, entry: EntryRef, token: Token, way: Way, hang_up: bool) {
+    fn advance(&mut self, entry: EntryRef, tag: Tag, way: Way, hang_up: bool) {
         let mut direction = entry.direction(way);
         // Under the lock: an entry is vacated only after both directions were shut.
-        let its = token.is_of(entry.generation.load(Ordering::Relaxed));
+        let its = tag.is_of(entry.generation.load(Ordering::Relaxed));
         if direction.closed || !(its || mutant("event-of-any-generation")) {
             return;
         }
@@ -516,14 +516,14 @@ impl<D: Demux> Reaper<'_, D> {
     }
 
     #[cold]
-    fn advance_writing(&mut self, entry: EntryRef, token: Token) {
-        self.advance(entry, token, Way::Write, false);
+    fn advance_writing(&mut self, entry: EntryRef, tag: Tag) {
+        self.advance(entry, tag, Way::Write, false);
     }
 
     /// Oneshot: the event has disarmed both directions; what it did not report is armed again.
-    fn rearm(&self, entry: EntryRef, token: Token, ready: Ready) {
+    fn rearm(&self, entry: EntryRef, tag: Tag, ready: Ready) {
         let mut interest = entry.interest.lock();
-        if !(interest.registered && token.is_of(entry.generation.load(Ordering::Relaxed))) {
+        if !(interest.registered && tag.is_of(entry.generation.load(Ordering::Relaxed))) {
             return;
         }
         interest.read &= !ready.read;
@@ -533,7 +533,7 @@ impl<D: Demux> Reaper<'_, D> {
             // SAFETY: registered, so not yet taken out, which `give_share` does under this lock.
             if let Some(fd) = unsafe { entry.fd() } {
                 // An error here means that the object is going away, which completes what waits on it.
-                let _ = self.backend.demux.arm(fd, entry.token(), read, write, true);
+                let _ = self.backend.demux.arm(fd, entry.tag(), read, write, true);
             }
         }
     }
@@ -541,17 +541,17 @@ impl<D: Demux> Reaper<'_, D> {
 
 impl<D: Demux> Sink for Reaper<'_, D> {
     #[inline(always)]
-    fn ready(&mut self, token: Token, ready: Ready) {
-        let entry = token.entry();
+    fn ready(&mut self, tag: Tag, ready: Ready) {
+        let entry = tag.entry();
         if !self.backend.demux.edge() {
-            self.rearm(entry, token, ready);
+            self.rearm(entry, tag, ready);
         }
         if ready.read || ready.hang_up {
-            self.advance(entry, token, Way::Read, ready.hang_up);
+            self.advance(entry, tag, Way::Read, ready.hang_up);
         }
         // Epoll reports room with everything else; the lock is for whom that is news.
         if ready.write && !entry.calm.load(Ordering::Relaxed) {
-            self.advance_writing(entry, token);
+            self.advance_writing(entry, tag);
         }
     }
 }

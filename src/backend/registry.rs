@@ -138,7 +138,7 @@ pub(crate) enum Way {
 }
 
 /// One object.
-#[repr(align(8))] // for its tokens
+#[repr(align(8))] // for its tags
 pub(crate) struct Entry {
     pub(crate) index: u32,
     pub(crate) generation: AtomicU32,
@@ -255,10 +255,10 @@ impl EntryRef {
     }
 
     /// What a demultiplexer is to know its present object by.
-    pub(crate) fn token(self) -> Token {
+    pub(crate) fn tag(self) -> Tag {
         let generation = self.generation.load(Ordering::Relaxed) as usize;
-        let last = generation % Token::GENERATIONS;
-        Token(self.0.map_addr(|bits| bits | last))
+        let last = generation % Tag::GENERATIONS;
+        Tag(self.0.map_addr(|bits| bits | last))
     }
 
     #[inline]
@@ -286,14 +286,14 @@ impl std::ops::Deref for EntryRef {
 /// its generation. An event that is late by a multiple of [`GENERATIONS`](Self::GENERATIONS) of them passes for the present tenant's, and
 /// costs that an attempt in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Token(NonNull<Entry>);
+pub(crate) struct Tag(NonNull<Entry>);
 
 // SAFETY: as an `EntryRef`.
-unsafe impl Send for Token {}
+unsafe impl Send for Tag {}
 
-impl Token {
+impl Tag {
     const GENERATIONS: usize = align_of::<Entry>();
-    /// Numbers below are no token's, and the port's own: as every address, an entry's is beyond them.
+    /// Numbers below are no tag's, and the port's own: as every address, an entry's is beyond them.
     pub(crate) const OWN: usize = Self::GENERATIONS;
 
     /// What is to be told to the kernel.
@@ -306,7 +306,7 @@ impl Token {
     ///
     /// # Safety
     ///
-    /// They are a token's, and its registry lives for as long as this one is used.
+    /// They are a tag's, and its registry lives for as long as this one is used.
     #[inline]
     pub(crate) unsafe fn from_bits(bits: usize) -> Self {
         // SAFETY: an entry has an address, says the caller.
@@ -325,7 +325,7 @@ impl Token {
             .0
             .as_ptr()
             .map_addr(|bits| bits & !(Self::GENERATIONS - 1));
-        // SAFETY: an entry's address, as whoever made the token has promised.
+        // SAFETY: an entry's address, as whoever made the tag has promised.
         EntryRef(unsafe { NonNull::new_unchecked(at) })
     }
 }
@@ -486,6 +486,28 @@ mod tests {
                     registry.vacate(entry);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_tag_leads_to_its_entry_and_tells_it_from_the_next_tenants() {
+        let registry = Registry::new();
+        let entry = registry.occupy(socket(), true, ptr::null()).expect("room");
+        let tag = entry.tag();
+        // SAFETY: the tag's own bits, and the registry is here.
+        assert_eq!(unsafe { Tag::from_bits(tag.bits()) }, tag);
+        assert!(tag.bits() >= Tag::OWN);
+        for later in 0..3 * Tag::GENERATIONS {
+            let generation = entry.generation.load(Ordering::Relaxed);
+            assert_eq!(entry.tag().entry(), entry);
+            assert!(entry.tag().is_of(generation));
+            let passes = later % Tag::GENERATIONS == 0;
+            assert_eq!(tag.is_of(generation), passes, "{later} tenants later");
+            // SAFETY: nobody else knows the entry.
+            drop(unsafe { entry.take_fd() });
+            registry.vacate(entry);
+            let again = registry.occupy(socket(), true, ptr::null());
+            assert_eq!(again, Some(entry));
         }
     }
 

@@ -6,8 +6,8 @@ use super::registry::{EntryRef, Held, Way};
 use super::shelf::Shelf;
 use crate::cell::{Ptr, header};
 use crate::completion::Completion;
-use crate::operation::perform::{WOULD_BLOCK, perform, send};
-use crate::operation::{Attempted, Request, cancelled, code, part, wanted};
+use crate::operation::perform::{WOULD_BLOCK, recv, send};
+use crate::operation::{Attempted, cancelled, code, part};
 use crate::sync::mutant;
 
 /// What became of an operation that goes on in a direction.
@@ -87,22 +87,21 @@ impl EntryRef {
         Goes::Waits
     }
 
-    /// One attempt to read, of the operation that holds the reading direction, if it can be made the short way.
+    /// One attempt to read up to so many bytes, of the operation that holds the reading direction, if it can be made the short way: how many,
+    /// or a raw error.
     ///
     /// # Safety
     ///
-    /// The caller is the one that holds it, and what the request names is good for that.
+    /// The caller is the one that holds it, and the bytes are good for writing, and nobody else's.
     #[inline(always)]
-    pub(crate) unsafe fn read_once(self, request: Request) -> Option<Attempted> {
+    pub(crate) unsafe fn read_once(self, ptr: *mut u8, len: usize) -> Option<i64> {
         if Shelf::has(self) {
             return None;
         }
         // SAFETY: the direction is held.
-        let raw = perform(unsafe { self.fd() }?, request);
-        Some(match usize::try_from(raw) {
-            Ok(count) => Attempted::moved(count, false, wanted(&request)),
-            Err(_) => Attempted::failed(raw),
-        })
+        let fd = unsafe { self.fd() }?;
+        // SAFETY: the caller's promise.
+        Some(unsafe { recv(fd, ptr, len) })
     }
 
     /// The operation that holds the reading direction goes on with another: an attempt at that tick left nothing behind.

@@ -10,7 +10,7 @@ use std::iter;
 use std::time::{Duration, Instant};
 
 use super::alarm::Alarm;
-use super::registry::Token;
+use super::registry::Tag;
 use super::{Demux, Events, Ready, Sink, Woken};
 use crate::operation::perform::{self as scripted, Fd, WOULD_BLOCK};
 use crate::sync::{Arc, Condvar, Mutex};
@@ -39,7 +39,7 @@ impl std::ops::Deref for Script {
 #[derive(Debug, Default)]
 struct Kernel {
     objects: Vec<Object>,
-    events: Vec<(Token, Ready)>,
+    events: Vec<(Tag, Ready)>,
     bell: bool,
     /// What the clock shows, in nanoseconds, and what the timer object is set to.
     now: u64,
@@ -58,7 +58,7 @@ struct Object {
     ended: bool,
     /// Whose each unit was that was given, by the address of its memory.
     given: Vec<usize>,
-    registered: Option<Token>,
+    registered: Option<Tag>,
     /// Oneshot: what an event may come for.
     read: bool,
     write: bool,
@@ -66,7 +66,7 @@ struct Object {
 
 impl Kernel {
     /// What an event for the object would say now, if it has one coming.
-    fn event(&mut self, number: usize, edge: bool) -> Option<(Token, Ready)> {
+    fn event(&mut self, number: usize, edge: bool) -> Option<(Tag, Ready)> {
         let object = &mut self.objects[number];
         let id = object.registered?;
         let ready = Ready {
@@ -81,7 +81,7 @@ impl Kernel {
         Some((id, ready))
     }
 
-    fn queue(&mut self, id: Token, ready: Ready) {
+    fn queue(&mut self, id: Tag, ready: Ready) {
         match self.events.iter_mut().find(|(other, _)| *other == id) {
             Some((_, other)) => {
                 other.read |= ready.read;
@@ -183,7 +183,7 @@ impl Script {
     }
 
     /// Waits for something to happen, as one who sleeps until `until`; what, and whether the bell was heard.
-    fn events(&self, until: u64, deadline: Option<Instant>) -> (Vec<(Token, Ready)>, Woken) {
+    fn events(&self, until: u64, deadline: Option<Instant>) -> (Vec<(Tag, Ready)>, Woken) {
         let mut late = deadline.is_some_and(|at| at <= Instant::now());
         let mut kernel = self.kernel.lock();
         kernel.waiting += 1;
@@ -256,10 +256,10 @@ impl Demux for Script {
         self.edge
     }
 
-    fn arm(&self, fd: &Fd, token: Token, read: bool, write: bool, _again: bool) -> io::Result<()> {
+    fn arm(&self, fd: &Fd, tag: Tag, read: bool, write: bool, _again: bool) -> io::Result<()> {
         let mut kernel = self.kernel.lock();
         let armed = &mut kernel.objects[fd.number];
-        armed.registered = Some(token);
+        armed.registered = Some(tag);
         (armed.read, armed.write) = (read, write);
         self.report(&mut kernel, fd.number);
         Ok(())

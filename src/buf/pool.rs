@@ -12,7 +12,6 @@ use std::ops::{Deref, DerefMut};
 use std::ptr;
 
 use super::{Buf, BufMut};
-use crate::operation::Request;
 use crate::sync::atomic::{AtomicPtr, Ordering};
 use crate::sync::{Arc, Mutex, Trace, fresh_id, mutant, thread_slot};
 
@@ -293,15 +292,6 @@ impl PooledBuf {
 }
 
 impl PooledBuf {
-    /// What asks that all of it be filled.
-    #[inline(always)]
-    pub(crate) fn to_be_filled(&mut self) -> Request {
-        Request::Read {
-            ptr: self.mut_ptr(),
-            len: self.capacity(),
-        }
-    }
-
     /// As many bytes of it as were read.
     #[inline(always)]
     pub(crate) fn filled(mut self, count: usize) -> Self {

@@ -97,7 +97,8 @@ impl<F: FnMut(usize) -> Answer + Send + 'static> Turns for AnswerEach<F> {
             self.rest = None;
             return if last { Turn::Over(0) } else { Turn::Again };
         }
-        let Some(count) = already.or_else(|| came.read(self.request())) else {
+        let Some(count) = already.or_else(|| came.read((&raw mut self.memory).cast(), self.len))
+        else {
             return Turn::Unread;
         };
         // Whose turn it is uses the memory as it likes: nobody else may be using it.

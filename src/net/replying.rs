@@ -5,7 +5,7 @@ use std::mem;
 use std::ptr::NonNull;
 
 use super::stream::TcpStream;
-use crate::buf::{Buf, BufferPool, LateBuf, PooledBuf};
+use crate::buf::{Buf, BufMut, BufferPool, LateBuf, PooledBuf};
 use crate::error::Error;
 use crate::id::Kind;
 use crate::initiation::Initiation;
@@ -121,7 +121,7 @@ where
         let bytes = match already {
             None => {
                 let mut bytes = self.pool.take();
-                match came.read(bytes.to_be_filled()) {
+                match came.read(bytes.mut_ptr(), bytes.capacity()) {
                     None => return Turn::Unread,
                     Some(0) => return Turn::Over(0),
                     Some(count) => bytes.filled(count),

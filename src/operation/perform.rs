@@ -30,9 +30,7 @@ pub(crate) fn perform(fd: &Fd, request: Request) -> i64 {
     let result = match request {
         Request::Read { ptr, len } if len > 0 => {
             // SAFETY: see above.
-            let room =
-                unsafe { std::slice::from_raw_parts_mut(ptr.cast::<MaybeUninit<u8>>(), len) };
-            return receive(fd, room);
+            return unsafe { recv(fd, ptr, len) };
         }
         Request::Write { ptr, len } if len > 0 => {
             // SAFETY: see above.
@@ -82,7 +80,19 @@ pub(crate) unsafe fn send(fd: &Fd, ptr: *const u8, len: usize) -> i64 {
     numbered(|| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL))
 }
 
-/// Takes bytes of a stream: how many, or the negated `errno`.
+/// Takes up to so many bytes of a stream: how many, or the negated `errno`.
+///
+/// # Safety
+///
+/// `ptr` is good for writing `len` bytes, and nobody else's.
+#[inline(always)]
+pub(crate) unsafe fn recv(fd: &Fd, ptr: *mut u8, len: usize) -> i64 {
+    // SAFETY: the caller's promise.
+    let room = unsafe { std::slice::from_raw_parts_mut(ptr.cast::<MaybeUninit<u8>>(), len) };
+    receive(fd, room)
+}
+
+/// As `recv`.
 #[inline(always)]
 fn receive<T>(fd: &Fd, room: &mut [T]) -> i64
 where

@@ -41,6 +41,16 @@ pub(crate) fn perform(fd: &Fd, request: Request) -> i64 {
     fd.kernel.transfer(fd.number, len, write, memory.addr())
 }
 
+/// Takes up to so many units.
+///
+/// # Safety
+///
+/// As a request's `memory`.
+pub(crate) unsafe fn recv(fd: &Fd, memory: *mut u8, len: usize) -> i64 {
+    touch(memory.cast_const().cast());
+    fd.kernel.transfer(fd.number, len, false, memory.addr())
+}
+
 /// Gives so many units, or fewer.
 ///
 /// # Safety

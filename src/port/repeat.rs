@@ -17,7 +17,7 @@ use crate::cell::{Ptr, Repeats, header, phase};
 use crate::completion::Completion;
 use crate::id::ObjectId;
 use crate::local::Local;
-use crate::operation::{self, Already, Attempted, Due, Operation, Request, code, part};
+use crate::operation::{self, Already, Attempted, Due, Operation, code, part};
 use crate::sync::atomic::Ordering;
 use crate::sync::mutant;
 
@@ -281,22 +281,23 @@ impl Came<'_> {
         Some(count)
     }
 
-    /// Reads what `request` says, once: how many bytes. If there is nothing to be had so, there is no turn ([`Turn::Unread`]). Its
-    /// addresses are believed, as those of every request are: operations are this crate's alone.
+    /// Reads up to `len` bytes, once: how many. If there is nothing to be had so, there is no turn ([`Turn::Unread`]). The address is
+    /// believed, as those of requests are: operations are this crate's alone.
     #[inline(always)]
-    pub(crate) fn read(&mut self, request: Request) -> Option<usize> {
+    pub(crate) fn read(&mut self, ptr: *mut u8, len: usize) -> Option<usize> {
         if !is_pending(self.cell) {
             return None;
         }
-        // SAFETY: it is current in its reading direction; for the addresses see above.
-        let attempted = unsafe { self.entry.read_once(request) }?;
-        if attempted.raw < 0 {
-            self.unread = Some(attempted);
+        // SAFETY: it is current in its reading direction; for the address see above.
+        let raw = unsafe { self.entry.read_once(ptr, len) }?;
+        let Ok(count) = usize::try_from(raw) else {
+            self.unread = Some(Attempted::failed(raw));
             return None;
-        }
-        self.drained = attempted.short() && self.entry.short_drains.load(Ordering::Relaxed);
+        };
+        let short = 0 < count && count < len;
+        self.drained = short && self.entry.short_drains.load(Ordering::Relaxed);
         self.has_come();
-        usize::try_from(attempted.raw).ok()
+        Some(count)
     }
 
     #[inline(always)]
