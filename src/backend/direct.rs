@@ -5,7 +5,8 @@
 
 use std::ptr::NonNull;
 
-use super::registry::{Direction, EntryRef, Way};
+use super::direction::Direction;
+use super::registry::{EntryRef, Way};
 use super::shelf::Shelf;
 use crate::cell::{Ptr, VTable, header};
 use crate::completion::Completion;
@@ -44,7 +45,8 @@ pub(crate) fn way(table: &VTable) -> Way {
 /// Whether an attempt may succeed.
 #[inline]
 pub(super) fn may_succeed(direction: &Direction, entry: EntryRef, way: Way) -> bool {
-    direction.ready || (way == Way::Read && Shelf::has(entry) && !mutant("shelf-not-looked-at"))
+    direction.is_ready()
+        || (way == Way::Read && Shelf::has(entry) && !mutant("shelf-not-looked-at"))
 }
 
 /// Whether an operation that is the next of its direction is to be attempted now.
@@ -69,7 +71,7 @@ impl EntryRef {
         // SAFETY: the caller's promise.
         unsafe { part(cell) }.entry.set(self.as_ptr());
         let mut direction = self.direction(way);
-        if direction.closed || self.listens.load(Ordering::Relaxed) {
+        if direction.is_closed() || self.listens.load(Ordering::Relaxed) {
             return Begun::Undecided;
         }
         let behind = direction.is_held() || !direction.queue.is_empty();
@@ -141,12 +143,12 @@ impl EntryRef {
 
     #[inline(always)]
     pub(super) fn let_go_of(self, mut direction: MutexGuard<'_, Direction>, way: Way) -> LetGo {
-        direction.current = None;
-        if direction.closed {
+        direction.free();
+        if direction.is_closed() {
             return LetGo::Closed;
         }
         let Some(next) = direction.queue.first() else {
-            if way == Way::Write && direction.ready {
+            if way == Way::Write && direction.is_ready() {
                 self.calm.store(true, Ordering::Relaxed);
             }
             return LetGo::Free;

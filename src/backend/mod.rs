@@ -14,6 +14,7 @@
 
 mod alarm;
 pub(crate) mod direct;
+pub(crate) mod direction;
 pub(crate) mod polls;
 pub(crate) mod readiness;
 pub(crate) mod registry;

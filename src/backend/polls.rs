@@ -5,7 +5,8 @@
 use std::task::Waker;
 
 use super::direct::LetGo;
-use super::registry::{Direction, EntryRef, Held, Way};
+use super::direction::Direction;
+use super::registry::{EntryRef, Way};
 use super::shelf::Shelf;
 use crate::cell::{Ptr, header};
 use crate::operation::perform::perform;
@@ -33,13 +34,13 @@ impl EntryRef {
             return Turn::Undecided;
         }
         let mut direction = self.direction(way);
-        if direction.closed || direction.is_held() {
+        if direction.is_taken() {
             return Turn::Undecided;
         }
-        match (direction.queue.first(), direction.ready) {
+        match (direction.queue.first(), direction.is_ready()) {
             (None, true) => {
                 self.stir(way);
-                direction.held = Held::Polled;
+                direction.hold_for_poll();
                 Turn::Taken(direction.tick)
             }
             (None, false) => Turn::Nobodys,
@@ -76,8 +77,7 @@ impl EntryRef {
 
     /// A poll that held the direction is over.
     #[inline(always)]
-    pub(super) fn end_poll(self, mut direction: MutexGuard<'_, Direction>, way: Way) -> LetGo {
-        direction.held = Held::Plainly;
+    pub(super) fn end_poll(self, direction: MutexGuard<'_, Direction>, way: Way) -> LetGo {
         if mutant("poll-lets-nobody-on") {
             return LetGo::Free;
         }

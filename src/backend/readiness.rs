@@ -15,7 +15,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::direct::{LetGo, is_due, way};
-use super::registry::{EntryRef, Fd, Held, Interest, Registry, Tag, Way};
+use super::registry::{EntryRef, Fd, Interest, Registry, Tag, Way};
 use super::shelf::Shelf;
 use super::{Backend, Demux, Events, Outcome, Polled, Ready, Sink, TakenOut, Woken};
 use crate::cell::{Ptr, SurplusOf, header, phase};
@@ -201,9 +201,9 @@ impl<D: Demux> Readiness<D> {
     #[cold]
     fn keep(entry: EntryRef, way: Way, tick: u32, drained: bool) -> bool {
         let mut direction = entry.direction(way);
-        let keeps = !direction.closed;
+        let keeps = !direction.is_closed();
         if keeps {
-            direction.held = Held::Kept;
+            direction.keep(true);
         }
         if drained {
             direction.drained(tick);
@@ -232,11 +232,11 @@ impl<D: Demux> Readiness<D> {
             drop(direction);
             direction = entry.direction(way);
         }
-        if short && direction.hang_up {
+        if short && direction.is_hung_up() {
             return PutBack::AttemptAgain; // The end of the stream is there already, and brings no other event.
         }
-        direction.ready = false;
-        direction.current = None;
+        direction.end_ready();
+        direction.free();
         // SAFETY: the cell is ours, and goes to the direction's queue as its owner.
         direction
             .queue
@@ -310,7 +310,7 @@ impl<D: Demux> Backend for Readiness<D> {
         let mut direction = entry.direction(way);
         // A time limit may have passed before the operation came here; nobody will look for it again.
         let deaf = self.deaf.load(Ordering::Relaxed) && entry.listens.load(Ordering::Relaxed);
-        let over = if direction.closed || (deaf && !mutant("accept-beside-shutdown")) {
+        let over = if direction.is_closed() || (deaf && !mutant("accept-beside-shutdown")) {
             Some(code::CLOSED)
         } else {
             cancelled(header(cell).phase()).filter(|_| !mutant("cancel-unseen-at-submit"))
@@ -401,10 +401,10 @@ impl<D: Demux> Backend for Readiness<D> {
     ) -> Option<Completion> {
         let entry = self.registry.get(object.index())?;
         let mut direction = entry.direction(Way::Read);
-        if direction.current != Some((cell, generation)) {
+        if direction.current() != Some((cell, generation)) {
             return None; // Closed meanwhile, or it never held it, and took nothing.
         }
-        direction.held = Held::Plainly;
+        direction.keep(false);
         if let Some(returned) = returned {
             self.shelf.put(entry, returned);
         }
@@ -501,12 +501,10 @@ impl<D: Demux> Reaper<'_, D> {
         let mut direction = entry.direction(way);
         // Under the lock: an entry is vacated only after both directions were shut.
         let its = tag.is_of(entry.generation.load(Ordering::Relaxed));
-        if direction.closed || !(its || mutant("event-of-any-generation")) {
+        if direction.is_closed() || !(its || mutant("event-of-any-generation")) {
             return;
         }
-        direction.tick = direction.tick.wrapping_add(1);
-        direction.ready = true;
-        direction.hang_up |= hang_up;
+        direction.advance(hang_up);
         if direction.is_held() {
             return;
         }

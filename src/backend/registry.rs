@@ -17,110 +17,11 @@
 use std::fmt;
 use std::ptr::{self, NonNull};
 
-use crate::cell::{Ptr, header, phase};
-use crate::completion::Completion;
+use super::direction::Direction;
 use crate::id::ObjectId;
 pub(crate) use crate::operation::perform::Fd;
-use crate::operation::{self, part};
-use crate::queue::List;
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
-use crate::sync::{Mutex, MutexGuard, OnceLock, Trace, mutant};
-
-/// One direction of an object.
-#[derive(Debug)]
-pub(crate) struct Direction {
-    /// The operations that wait, oldest first.
-    pub(crate) queue: List,
-    /// The operation that is due or being attempted: nobody else attempts while it is here.
-    /// With its cell's generation, since it may be over before its direction is let go.
-    pub(crate) current: Option<(Ptr, u32)>,
-    /// Advances with each event, so that an attempt that began before it does not clear `ready`.
-    pub(crate) tick: u32,
-    /// Whether an attempt may succeed. True at first: attempt, then ask.
-    pub(crate) ready: bool,
-    /// No more will come; `ready` is not cleared by a short read.
-    pub(crate) hang_up: bool,
-    /// Nothing is let in any more.
-    pub(crate) closed: bool,
-    pub(crate) held: Held,
-}
-
-/// How a direction is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Held {
-    /// By `current`, which is due or being attempted, if there is one.
-    Plainly,
-    /// `current` is finished, and keeps the direction until its output is taken or given back.
-    Kept,
-    /// By a poll, which makes its call itself; there is no `current`.
-    Polled,
-}
-
-// SAFETY: `current` names a cell that the direction's operation owns; it goes with the entry's lock.
-unsafe impl Send for Direction {}
-
-impl Direction {
-    /// Makes an operation the current one.
-    pub(crate) fn take_up(&mut self, cell: Ptr) {
-        self.current = Some((cell, header(cell).generation()));
-        // SAFETY: whoever calls owns the operation's cell.
-        unsafe { part(cell) }.tick.set(self.tick);
-    }
-
-    /// The first that waits has its turn: it is current from now on. But a notice that nothing waits behind ends here, and holds
-    /// nothing: what it wakes may poll before it has run, and would leave another one, and so on for ever.
-    #[inline]
-    pub(crate) fn turn(&mut self) -> Option<Completion> {
-        let next = self.queue.pop_front()?;
-        let lone_notice = header(next.ptr()).vtable().waker.is_some() && self.queue.is_empty();
-        if lone_notice && !mutant("notice-holds") {
-            // SAFETY: it was the queue's, and is ours now; its result is open.
-            return Some(unsafe { operation::complete(next.into_ptr(), 0) });
-        }
-        self.take_up(next.ptr());
-        Some(next)
-    }
-
-    /// The operation that waits first is about to end without being attempted again, as one that perhaps has begun. If it is one
-    /// that keeps its direction, it holds it from now on.
-    pub(crate) fn keep_on(&mut self, first: Ptr) {
-        let keeps = header(first).vtable().holds && !mutant("cancelled-lets-go");
-        if keeps && !self.is_held() {
-            self.take_up(first);
-            self.held = Held::Kept;
-        }
-    }
-
-    /// Whether nobody else may make a call for it now.
-    #[inline]
-    pub(crate) fn is_held(&self) -> bool {
-        self.current.is_some() || (self.held == Held::Polled && !mutant("poll-unheld"))
-    }
-
-    /// Whether nothing waits but notices, which are for polls and take nothing.
-    pub(crate) fn has_notices_only(&self) -> bool {
-        self.queue
-            .iter()
-            .all(|cell| header(cell).vtable().waker.is_some())
-    }
-
-    /// Whether an operation waits, is under way, or keeps it: not one that is over and about to let go.
-    pub(crate) fn is_wanted(&self) -> bool {
-        let is_open = |(cell, generation): (Ptr, u32)| {
-            [phase::PENDING, phase::CANCEL, phase::TIMEOUT]
-                .into_iter()
-                .any(|phase| header(cell).is(generation, phase))
-        };
-        self.held == Held::Kept || !self.has_notices_only() || self.current.is_some_and(is_open)
-    }
-
-    /// Takes in that an attempt which began at `tick` left nothing behind.
-    pub(crate) fn drained(&mut self, tick: u32) {
-        if (self.tick == tick || mutant("direction-no-tick")) && !self.hang_up {
-            self.ready = false;
-        }
-    }
-}
+use crate::sync::{Mutex, MutexGuard, OnceLock, Trace};
 
 /// What was asked of the demultiplexer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -172,17 +73,7 @@ unsafe impl Send for Entry {}
 
 impl Entry {
     fn vacant(index: u32) -> Self {
-        let direction = || {
-            Mutex::new(Direction {
-                queue: List::new(),
-                current: None,
-                tick: 0,
-                ready: true,
-                hang_up: false,
-                closed: true,
-                held: Held::Plainly,
-            })
-        };
+        let direction = || Mutex::new(Direction::vacant());
         Self {
             index,
             generation: AtomicU32::new(0),
@@ -405,11 +296,7 @@ impl Registry {
         // Both at once: whoever closes everything finds it open in both directions, or not at all.
         let mut directions = (entry.direction(Way::Read), entry.direction(Way::Write));
         for direction in [&mut directions.0, &mut directions.1] {
-            direction.tick = 0;
-            direction.ready = true;
-            direction.hang_up = false;
-            direction.closed = false;
-            direction.held = Held::Plainly;
+            direction.open();
         }
         drop(directions);
         Some(entry)

@@ -1,13 +1,14 @@
 //! An operation that repeats, and its directions: `docs/dispatch-protocols.md`, "An operation that repeats".
 #![allow(unsafe_code)] // operations are reached through their cells
 
-use super::direct::{is_due, may_succeed, tick_of, way};
-use super::registry::{EntryRef, Held, Way};
+use super::direct::{LetGo, is_due, may_succeed, tick_of, way};
+use super::registry::{EntryRef, Way};
 use super::shelf::Shelf;
 use crate::cell::{Ptr, header};
 use crate::completion::Completion;
 use crate::operation::perform::{WOULD_BLOCK, recv, send};
 use crate::operation::{Attempted, cancelled, code, part};
+use crate::sync::atomic::Ordering;
 use crate::sync::mutant;
 
 /// What became of an operation that goes on in a direction.
@@ -38,7 +39,7 @@ impl EntryRef {
         {
             return Goes::Over(raw);
         }
-        if direction.closed {
+        if direction.is_closed() {
             return Goes::Over(code::CLOSED);
         }
         let behind = direction.is_held() || !direction.queue.is_empty();
@@ -82,7 +83,7 @@ impl EntryRef {
             direction.take_up(cell);
             return Goes::Due(completion);
         }
-        direction.current = None;
+        direction.free();
         direction.queue.push_front(completion);
         Goes::Waits
     }
@@ -113,13 +114,12 @@ impl EntryRef {
     #[inline(always)]
     pub(crate) fn take_to_send(self) -> bool {
         let mut direction = self.direction(Way::Write);
-        let is_free = !direction.is_held() && direction.queue.is_empty();
-        let may = is_free || mutant("reply-among-others");
-        if direction.closed || !(may && direction.ready) {
+        let among_others = mutant("reply-among-others");
+        if !(direction.is_open_to_a_call() || among_others && direction.is_ready()) {
             return false;
         }
         self.stir(Way::Write);
-        direction.held = Held::Polled;
+        direction.hold_for_poll();
         true
     }
 
@@ -138,6 +138,17 @@ impl EntryRef {
         }
     }
 
+    /// All was sent, by the poll that holds the writing direction.
+    #[inline(always)]
+    pub(crate) fn has_sent(self) -> LetGo {
+        let mut direction = self.direction(Way::Write);
+        if direction.ends_poll() {
+            self.calm.store(true, Ordering::Relaxed);
+            return LetGo::Free;
+        }
+        self.end_poll(direction, Way::Write)
+    }
+
     /// A poll that has sent a part leaves the direction to an operation that sends the rest. Also if it was closed meanwhile: whoever
     /// closes asks that operation to end first, which is current in the reading direction; it sees that, and gives the share with its hold.
     ///
@@ -146,7 +157,7 @@ impl EntryRef {
     /// `cell` holds an operation on this entry, and is the caller's; the direction is held by `take_to_send`.
     pub(crate) unsafe fn leave_to(self, cell: Ptr) {
         let mut direction = self.direction(Way::Write);
-        direction.held = Held::Plainly;
+        direction.free();
         if mutant("rest-lets-others-between") {
             drop(direction);
             direction = self.direction(Way::Write);

@@ -154,21 +154,24 @@ impl BufferPool {
     }
 
     /// Keeps the block, if there is room. It is dropped here if not, outside of every lock.
-    #[inline]
+    #[inline(always)]
     fn keep(&self, block: Box<Block>) {
         let own = own_box();
-        if let Err(block) = self.0.boxes[own].put(block) {
+        if let Err(block) = self.0.boxes[own].put_on_top(block) {
             self.keep_elsewhere(own, block);
         }
     }
 
     #[cold]
-    fn keep_elsewhere(&self, own: usize, mut block: Box<Block>) {
+    fn keep_elsewhere(&self, own: usize, block: Box<Block>) {
+        let mut kept = self.0.boxes[own].put_below(block);
         for shelved in self.others(own) {
-            match shelved.put(block) {
-                Ok(()) => return,
-                Err(back) => block = back,
-            }
+            let Err(block) = kept else {
+                return;
+            };
+            kept = shelved
+                .put_on_top(block)
+                .or_else(|block| shelved.put_below(block));
         }
     }
 
@@ -188,9 +191,9 @@ impl Shelved {
         (!top.is_null()).then(|| unsafe { Box::from_raw(top) })
     }
 
-    /// Hands the block back if there is no room.
-    #[inline]
-    fn put(&self, block: Box<Block>) -> Result<(), Box<Block>> {
+    /// Hands the block back if one lies there, or none may.
+    #[inline(always)]
+    fn put_on_top(&self, block: Box<Block>) -> Result<(), Box<Block>> {
         if self.most == 0 {
             return Err(block);
         }
@@ -201,18 +204,17 @@ impl Shelved {
         };
         let block = Box::into_raw(block);
         let none = ptr::null_mut();
-        if self
+        match self
             .top
             .compare_exchange(none, block, order, Ordering::Relaxed)
-            .is_ok()
         {
-            return Ok(());
+            Ok(_) => Ok(()),
+            // SAFETY: just made of a box, and nobody else has it.
+            Err(_) => Err(unsafe { Box::from_raw(block) }),
         }
-        // SAFETY: just made of a box, and nobody else has it.
-        self.put_below(unsafe { Box::from_raw(block) })
     }
 
-    #[cold]
+    /// Hands the block back if there is no room.
     fn put_below(&self, block: Box<Block>) -> Result<(), Box<Block>> {
         let mut free = self.free.lock();
         // One lies on top.
@@ -234,10 +236,18 @@ impl Block {
     /// Back to where it belongs.
     #[inline(always)]
     fn go_back(mut self: Box<Self>) -> Option<BufferPool> {
-        let pool = self.pool.take()?;
+        let Some(pool) = self.pool.take() else {
+            return self.free();
+        };
         self.tenant.changed();
         pool.keep(self);
         Some(pool)
+    }
+
+    /// It belongs nowhere.
+    #[cold]
+    fn free(self: Box<Self>) -> Option<BufferPool> {
+        None
     }
 }
 

@@ -69,7 +69,7 @@ impl Handle {
     /// Runs `f` with the descriptor, if the object is open.
     pub(crate) fn with_fd<R>(&self, f: impl FnOnce(&Fd) -> R) -> Option<R> {
         let direction = self.0.direction(crate::backend::registry::Way::Write);
-        if direction.closed {
+        if direction.is_closed() {
             return None;
         }
         // SAFETY: a direction that is not shut keeps the descriptor, and shutting takes its lock, which is held here.

@@ -11,7 +11,7 @@ use super::{Inner, Route};
 use crate::backend::Outcome;
 use crate::backend::direct::{LetGo, is_pending, tick_of};
 use crate::backend::readiness::Hold;
-use crate::backend::registry::{EntryRef, Way};
+use crate::backend::registry::EntryRef;
 use crate::backend::repeats::{Goes, rest_of};
 use crate::cell::{Ptr, Repeats, header, phase};
 use crate::completion::Completion;
@@ -320,7 +320,7 @@ impl Came<'_> {
             self.partly = Some(raw);
             return raw;
         }
-        match self.entry.polled(Way::Write, 0, false) {
+        match self.entry.has_sent() {
             LetGo::Free => {}
             left => self.inner.others_write(left, self.entry),
         }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // operations are called through their tables
 
 use super::Readiness;
-use crate::backend::registry::{EntryRef, Held, Way};
+use crate::backend::registry::{EntryRef, Way};
 use crate::backend::{Backend, Demux, TakenOut};
 use crate::cell::{header, phase};
 use crate::operation::{self, cancelled, code};
@@ -36,15 +36,14 @@ impl<D: Demux> Readiness<D> {
     /// Takes everything that waits in `way`, finished as cancelled, and asks the current operation to be.
     pub(super) fn cancel_way(entry: EntryRef, way: Way, out: &List, close: bool) -> Option<bool> {
         let mut direction = entry.direction(way);
-        if close && direction.closed {
+        if close && direction.is_closed() {
             return None;
         }
-        direction.closed |= close;
         if close {
+            direction.close();
             // Nobody makes a call for it any more: what keeps it has no say.
-            if direction.held == Held::Kept && !mutant("close-waits-for-futures") {
-                direction.held = Held::Plainly;
-                direction.current = None;
+            if direction.is_kept() && !mutant("close-waits-for-futures") {
+                direction.free();
             }
         } else if let Some(first) = direction.queue.first() {
             direction.keep_on(first);
@@ -57,7 +56,7 @@ impl<D: Demux> Readiness<D> {
         }
         // The operation may be over already, and its cell another's, before its direction is let go: hence the generation.
         if let Some((current, generation)) =
-            direction.current.filter(|_| !mutant("close-asks-nobody"))
+            direction.current().filter(|_| !mutant("close-asks-nobody"))
         {
             header(current).request_cancel(generation, phase::CANCEL);
         }
@@ -87,7 +86,7 @@ impl<D: Demux> Readiness<D> {
         let patience = if cfg!(proactor_loom) { 1 } else { 10_000 };
         for _ in 0..patience {
             let mut directions = [entry.direction(Way::Read), entry.direction(Way::Write)];
-            if directions.iter().any(|direction| direction.closed) {
+            if directions.iter().any(|direction| direction.is_closed()) {
                 return TakenOut::Closed;
             }
             if directions.iter().any(|direction| direction.is_wanted()) {
@@ -102,7 +101,7 @@ impl<D: Demux> Readiness<D> {
                 continue;
             }
             for direction in &mut directions {
-                direction.closed = true;
+                direction.close();
                 for notice in direction.queue.take_all() {
                     // SAFETY: it was the queue's, and is ours now; its result is open.
                     out.push_back(unsafe {

@@ -6,7 +6,8 @@ use std::task::Waker;
 
 use super::Readiness;
 use crate::backend::direct::may_succeed;
-use crate::backend::registry::{Direction, EntryRef, Held, Way};
+use crate::backend::direction::Direction;
+use crate::backend::registry::{EntryRef, Way};
 use crate::backend::shelf::Shelf;
 use crate::backend::{Demux, Polled};
 use crate::cell::header;
@@ -35,14 +36,14 @@ impl<D: Demux> Readiness<D> {
         let mut blocked = taken.is_some();
         let mut tick = taken.unwrap_or(direction.tick);
         if !blocked {
-            if direction.closed {
+            if direction.is_closed() {
                 return (Polled::Done(code::CLOSED), None);
             }
             if !is_its_turn(&direction, entry, way, &request) {
                 return (Polled::Waits(!direction.queue.is_empty()), None);
             }
             entry.stir(way);
-            direction.held = Held::Polled;
+            direction.hold_for_poll();
         }
         let (raw, drained) = loop {
             if !mem::take(&mut blocked) {
@@ -55,7 +56,7 @@ impl<D: Demux> Readiness<D> {
                     break (Some(attempted.raw), drained);
                 }
             }
-            if direction.closed {
+            if direction.is_closed() {
                 break (Some(code::CLOSED), false);
             }
             if mem::replace(&mut tick, direction.tick) == direction.tick || mutant("poll-no-tick") {
@@ -68,7 +69,7 @@ impl<D: Demux> Readiness<D> {
             }
         };
         match raw {
-            None => direction.ready = false,
+            None => direction.end_ready(),
             Some(_) if drained => direction.drained(tick),
             Some(_) => {}
         }
