@@ -237,7 +237,8 @@ impl Block {
     #[inline(always)]
     fn go_back(mut self: Box<Self>) -> Option<BufferPool> {
         let Some(pool) = self.pool.take() else {
-            return self.free();
+            self.free();
+            return None;
         };
         self.tenant.changed();
         pool.keep(self);
@@ -246,8 +247,8 @@ impl Block {
 
     /// It belongs nowhere.
     #[cold]
-    fn free(self: Box<Self>) -> Option<BufferPool> {
-        None
+    fn free(self: Box<Self>) {
+        drop(self);
     }
 }
 
