@@ -112,6 +112,19 @@ impl List {
         found
     }
 
+    /// Puts all of `other` at the back.
+    #[inline]
+    pub(crate) fn append(&self, other: &Self) {
+        let Some(first) = NonNull::new(other.head.replace(ptr::null_mut())) else {
+            return;
+        };
+        let last = other.tail.replace(ptr::null_mut());
+        match NonNull::new(self.tail.replace(last)) {
+            Some(tail) => header(tail).next.store(first.as_ptr(), Ordering::Relaxed),
+            None => self.head.set(first.as_ptr()),
+        }
+    }
+
     /// Everything, leaving nothing.
     pub(crate) fn take_all(&self) -> Self {
         let all = Self::new();
@@ -200,6 +213,7 @@ impl Injector {
     }
 
     /// Takes the oldest. Locks, for a few instructions.
+    #[inline]
     pub fn pop(&self) -> Option<Completion> {
         if self.is_empty() {
             return None;
@@ -236,6 +250,7 @@ impl Injector {
     }
 
     /// Whether nothing is queued. Never true while something is whose `push` returned before.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         // The inbox first: Acquire, so that whoever sees it emptied sees the raised length.
         self.inbox.load(Ordering::Acquire).is_null() && self.out.len.load(Ordering::Relaxed) == 0

@@ -21,7 +21,7 @@ use crate::operation::perform::Fd;
 /// See the module's page.
 #[derive(Debug)]
 pub(crate) struct Epoll {
-    poller: polling::Poller,
+    epoll: OwnedFd,
     bell: OwnedFd,
     timer: OwnedFd,
     /// How many threads may sit. With two the kernel wakes one of them for an event, and the other goes on listening while
@@ -31,26 +31,26 @@ pub(crate) struct Epoll {
 
 impl Epoll {
     pub(crate) fn new(seats: NonZeroUsize) -> io::Result<Self> {
-        let poller = polling::Poller::new()?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let timer = rustix::time::timerfd_create(
             TimerfdClockId::Monotonic,
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
         )?;
         let own = Self {
-            poller,
+            epoll,
             bell,
             timer,
             seats,
         };
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&own.poller, &own.bell, data(ObjectId::NOTIFY), flags)?;
-        epoll::add(&own.poller, &own.timer, data(ObjectId::TIMER), flags)?;
+        epoll::add(&own.epoll, &own.bell, data(ObjectId::NOTIFY), flags)?;
+        epoll::add(&own.epoll, &own.timer, data(ObjectId::TIMER), flags)?;
         // A sandbox that does not know this call says so now.
         let now = Timespec::default();
         let mut none = Vec::with_capacity(1);
         epoll::wait(
-            &own.poller,
+            &own.epoll,
             rustix::buffer::spare_capacity(&mut none),
             Some(&now),
         )?;
@@ -92,18 +92,19 @@ impl Demux for Epoll {
     ) -> io::Result<()> {
         use epoll::EventFlags as Flags;
         let flags = Flags::IN | Flags::OUT | Flags::RDHUP | Flags::PRI | Flags::ET;
-        Ok(epoll::add(&self.poller, fd, data(object), flags)?)
+        Ok(epoll::add(&self.epoll, fd, data(object), flags)?)
     }
 
     fn disarm(&self, fd: &Fd) {
         // Fails only if the descriptor is not registered, which is what is wanted.
-        let _ = epoll::delete(&self.poller, fd);
+        let _ = epoll::delete(&self.epoll, fd);
     }
 
     fn prepare(&self, events: &mut Events) {
         events.epoll.reserve(events.batch.get());
     }
 
+    #[inline(always)]
     fn wait(
         &self,
         events: &mut Events,
@@ -115,7 +116,7 @@ impl Demux for Epoll {
         buffer.clear();
         buffer.reserve(events.batch.get());
         match epoll::wait(
-            &self.poller,
+            &self.epoll,
             rustix::buffer::spare_capacity(buffer),
             timeout.as_ref(),
         ) {
@@ -166,6 +167,6 @@ impl Demux for Epoll {
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.poller.as_fd())
+        Some(self.epoll.as_fd())
     }
 }

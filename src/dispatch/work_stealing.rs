@@ -67,6 +67,9 @@ impl WorkStealing {
     /// What there is for a worker whose own stack is empty: of what came from outside, or of the others', beginning with the next.
     fn forage(&self, worker: Worker<'_>) -> Option<Completion> {
         self.injector.pop().or_else(|| {
+            if worker.threads() == 1 {
+                return None;
+            }
             let (before, from) = self.workers.split_at(worker.index());
             let others = from.iter().skip(1).chain(before);
             others.into_iter().find_map(|own| worker.steal(own))

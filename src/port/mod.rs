@@ -380,6 +380,7 @@ impl Inner {
     }
 
     /// Whether worker `index`, about to sleep, must not.
+    #[inline]
     pub(crate) fn is_restless(&self, index: usize) -> bool {
         self.has_work()
             || !(self.affinity.is_empty(index) || mutant("call-not-looked-for"))

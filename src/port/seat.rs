@@ -199,7 +199,7 @@ impl CompletionPort {
         self.0
             .sleep
             .sit(None, Stay::Asleep)
-            .then(|| Seat { inner: &self.0 })
+            .map(|_| Seat { inner: &self.0 })
     }
 
     /// The oldest completion that is posted or finished, without waiting and without a seat. For ports that are used
