@@ -112,19 +112,6 @@ impl List {
         found
     }
 
-    /// Puts all of `other` at the back.
-    #[inline]
-    pub(crate) fn append(&self, other: &Self) {
-        let Some(first) = NonNull::new(other.head.replace(ptr::null_mut())) else {
-            return;
-        };
-        let last = other.tail.replace(ptr::null_mut());
-        match NonNull::new(self.tail.replace(last)) {
-            Some(tail) => header(tail).next.store(first.as_ptr(), Ordering::Relaxed),
-            None => self.head.set(first.as_ptr()),
-        }
-    }
-
     /// Everything, leaving nothing.
     pub(crate) fn take_all(&self) -> Self {
         let all = Self::new();

@@ -77,6 +77,7 @@ impl Dispatcher for SingleThreaded {
 
 impl SingleThreaded {
     /// Puts what came from outside behind what the thread keeps, so that neither starves the other.
+    #[inline(never)]
     fn take_in(&self, worker: Worker<'_>) {
         for _ in 0..INTAKE {
             match self.outside.pop() {

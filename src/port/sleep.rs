@@ -164,23 +164,28 @@ impl Sleep {
     }
 
     /// Takes a seat for worker `who`, or for who is none, if one is free. Announced before the caller's last look for work.
-    #[inline]
     pub(crate) fn sit(&self, who: Option<usize>, stay: Stay) -> Option<Taken> {
+        self.sit_in(guess(&self.word), who, stay)
+    }
+
+    /// As `sit`, of a worker that is to sleep, if sitting is wanted.
+    #[inline]
+    pub(crate) fn sit_if_wanted(&self, index: usize) -> Option<Taken> {
         let before = guess(&self.word);
-        if before & SEATS == 0 {
-            // What `with` makes of it, where all seats are free.
-            let then = (before | name(who) << SITTERS[0]) + SEATED + stay.mark();
+        if before & (SEATS | WANTED) == WANTED {
+            // What `with` makes of it, since nobody sits.
+            let then = (before | name(Some(index)) << SITTERS[0]) + SEATED;
             if self.swap(before, then).is_ok() {
                 self.announce();
                 return Some(Taken { before, then });
             }
         }
-        self.sit_beside(before, who, stay)
+        let wanted = before & WANTED != 0;
+        wanted.then(|| self.sit_in(before, Some(index), Stay::Asleep))?
     }
 
-    /// As `sit`, beside others.
     #[inline(never)]
-    fn sit_beside(&self, mut word: u64, who: Option<usize>, stay: Stay) -> Option<Taken> {
+    fn sit_in(&self, mut word: u64, who: Option<usize>, stay: Stay) -> Option<Taken> {
         while self.is_free(word) || mutant("sit-unasked") {
             let then = with(word, name(who)) + stay.mark();
             match self.swap(word, then) {

@@ -7,7 +7,6 @@ mod doze;
 mod run;
 
 use std::any::Any;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
@@ -89,6 +88,8 @@ struct Shift<'a> {
     nested_in_permitted: bool,
     /// Whether it may go to sleep by the short way.
     dozes: bool,
+    /// For which reasons it is to return, as bits of `halt`.
+    halts: usize,
     /// After how many picks it looks for events, busy as it is; and when it last did.
     to_look: usize,
     looked: Option<Instant>,
@@ -161,6 +162,8 @@ impl Inner {
             // A long run; a worker that first waits late in it must not allocate then.
             self.backend.prepare(&mut events);
         }
+        let serves_handler = bounds.until.is_some() && local.depth.get() > 0;
+        let by_end_alone = serves_handler && !mutant("waiter-is-halted");
         let mut shift = Shift {
             inner: self,
             local,
@@ -170,9 +173,14 @@ impl Inner {
             stood: false,
             fresh: false,
             alone: false,
-            serves_handler: bounds.until.is_some() && local.depth.get() > 0,
+            serves_handler,
             nested_in_permitted: local.permit.get(),
             dozes: bounds.let_doze() && self.pool.knobs.spin.is_zero(),
+            halts: if by_end_alone {
+                halt::ENDED
+            } else {
+                usize::MAX
+            },
             to_look: run::picks_to(self.pool.knobs.poll_every, local.picks.get()),
             looked: None,
             ran: Ran::default(),
@@ -188,12 +196,9 @@ impl Inner {
 
 impl Shift<'_> {
     /// Whether this worker is to return.
+    #[inline]
     fn is_halted(&self) -> bool {
-        if self.serves_handler && !mutant("waiter-is-halted") {
-            self.inner.is_ended()
-        } else {
-            self.inner.is_stopped()
-        }
+        self.inner.is_halted_by(self.halts)
     }
 
     /// Whether this worker, about to sleep, must not.
@@ -366,7 +371,7 @@ impl Shift<'_> {
         self.end_wait(waited, stay, due)
     }
 
-    fn end_wait(&mut self, waited: io::Result<Woken>, stay: Stay, due: List) -> bool {
+    fn end_wait(&mut self, waited: Result<Woken, i32>, stay: Stay, due: List) -> bool {
         let inner = self.inner;
         if std::mem::take(&mut self.alone) {
             inner.pool.end_alone();
@@ -410,9 +415,8 @@ impl Shift<'_> {
         }
     }
 
-    /// As `publish`, one by one.
-    #[inline(never)]
-    fn publish_each(&mut self, due: List) {
+    /// Makes a batch visible before its first handler runs: else two of a batch would wait for each other.
+    fn publish(&mut self, due: List) {
         let worker = Worker::new(self.local);
         let mut first = true;
         let mut shared = false;

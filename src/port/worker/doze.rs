@@ -5,8 +5,12 @@
 //!
 //! Protocol: `docs/dispatch-protocols.md`, "Sleep and wake".
 
+use super::run::Spree;
 use super::{Bounds, Idle, Shift};
+use crate::backend::Woken;
 use crate::cell::header;
+use crate::local::Local;
+use crate::port::Inner;
 use crate::port::sleep::Stay;
 use crate::queue::List;
 
@@ -18,55 +22,65 @@ impl Bounds<'_> {
 }
 
 impl Shift<'_> {
-    /// Sits, and waits until there is something. None if `idle` is to be asked.
+    /// Sits, waits until there is something, and keeps or publishes that. How the spree ends, if this was not all.
     #[inline(never)]
-    pub(super) fn doze(&mut self) -> Option<Idle> {
-        let (inner, local) = (self.inner, self.local);
-        if self.searching | self.relied_on | local.permit.get() || !inner.sleep.is_wanted() {
-            return None;
+    pub(super) fn doze(&mut self, inner: &Inner, local: &Local) -> Option<Spree> {
+        if self.searching | self.relied_on | local.permit.get() {
+            return Some(Spree::Nothing);
         }
-        let taken = inner.sleep.sit(Some(local.index), Stay::Asleep)?;
+        let Some(taken) = inner.sleep.sit_if_wanted(local.index) else {
+            return Some(Spree::Nothing);
+        };
         if inner.is_stopped() || inner.is_restless(local.index) {
             return Some(self.rise_at_once());
         }
-        let due = List::new();
-        let waited = inner.backend.wait(&mut self.events, &due, None);
-        let unseen = match &waited {
-            // Who is notified answers a bell; who is stopped passes it on.
-            Ok(woken) => !woken.notified && !inner.is_stopped() && inner.sleep.leave_unseen(taken),
-            Err(_) => false,
+        // What a lone worker keeps goes straight there: it keeps nothing else now.
+        let list = List::new();
+        let due = if inner.keeps_reaped {
+            &local.kept
+        } else {
+            &list
         };
-        if !unseen {
-            self.end_wait(waited, Stay::Asleep, due);
-            return Some(Idle::LookAgain);
+        let waited = inner.backend.wait(&mut self.events, due, None);
+        match waited {
+            // Who is notified answers a bell; who is stopped passes it on.
+            Ok(woken) if !woken.notified && !inner.is_stopped() => {
+                if !inner.sleep.leave_unseen(taken) {
+                    return Some(self.end_doze(waited, due));
+                }
+                if local.workers > 1 {
+                    // While a lone worker is awake nobody is parked, whom it could owe a seat.
+                    self.stood = true;
+                    self.fresh = true;
+                }
+                self.to_look = inner.pool.knobs.poll_every.get();
+                if woken.timer {
+                    inner.fire_timers(due);
+                }
+                let plain = |cell| header(cell).vtable().at_once.is_none();
+                if !inner.keeps_reaped || !due.iter().all(plain) {
+                    self.publish(due.take_all());
+                }
+                None
+            }
+            _ => Some(self.end_doze(waited, due)),
         }
-        // While a lone worker is awake nobody is parked, whom it could owe a seat.
-        let others = local.workers > 1;
-        self.stood |= others;
-        self.fresh |= others;
-        self.to_look = inner.pool.knobs.poll_every.get();
-        if waited.is_ok_and(|woken| woken.timer) {
-            inner.fire_timers(&due);
-        }
-        self.publish(due);
-        Some(Idle::LookAgain)
     }
 
     /// It has taken a seat, and must not sleep.
     #[cold]
-    fn rise_at_once(&mut self) -> Idle {
+    fn rise_at_once(&mut self) -> Spree {
         self.rise(Stay::Asleep, false);
-        self.look_again(false)
+        match self.look_again(false) {
+            Idle::Over => Spree::Over,
+            Idle::LookAgain => Spree::Ran,
+        }
     }
 
-    /// Makes a batch visible before its first handler runs: else two of a batch would wait for each other.
-    #[inline]
-    pub(super) fn publish(&mut self, due: List) {
-        let plain = |cell| header(cell).vtable().at_once.is_none();
-        if self.inner.keeps_reaped && due.iter().all(plain) {
-            self.local.kept.append(&due);
-        } else {
-            self.publish_each(due);
-        }
+    /// Somebody notified, or came, or went meanwhile.
+    #[cold]
+    fn end_doze(&mut self, waited: Result<Woken, i32>, due: &List) -> Spree {
+        self.end_wait(waited, Stay::Asleep, due.take_all());
+        Spree::Ran
     }
 }

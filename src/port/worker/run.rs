@@ -23,8 +23,8 @@ const SPREE: usize = 64;
 const LOOK_EVERY: Duration = Duration::from_micros(20);
 
 /// How a spree ended.
-enum Spree {
-    /// All ran, or this worker is to return.
+pub(super) enum Spree {
+    /// All ran, or there is something to look at.
     Ran,
     /// There was nothing to run.
     Nothing,
@@ -92,26 +92,22 @@ impl Shift<'_> {
     /// Runs that many, or fewer if this worker is to return. Sleeps between them, if that is all there is to do.
     fn run_some(&mut self, most: usize) -> Spree {
         let (inner, local) = (self.inner, self.local);
-        let mut left = most;
-        while left > 0 {
-            if let Some(completion) = self.pick(inner, local) {
-                if self.fresh {
-                    self.found();
+        for _ in 0..most {
+            let completion = loop {
+                if let Some(completion) = self.pick(inner, local) {
+                    break completion;
                 }
-                if !self.run(inner, local, completion) {
-                    break;
+                if !self.dozes {
+                    return Spree::Nothing;
                 }
-                left -= 1;
-            } else if !self.dozes {
-                return Spree::Nothing;
-            } else {
-                match self.doze() {
-                    Some(Idle::LookAgain) => {}
-                    Some(Idle::Over) => return Spree::Over,
-                    None => return Spree::Nothing,
+                if let Some(ended) = self.doze(inner, local) {
+                    return ended;
                 }
+            };
+            if self.fresh {
+                self.found();
             }
-            if self.is_halted() {
+            if !self.run(inner, local, completion) || self.is_halted() {
                 break;
             }
         }
@@ -126,10 +122,12 @@ impl Shift<'_> {
             return self.next_unpermitted();
         }
         let in_turn = !local.turn.is_empty();
-        let left = local.turn_left.get();
-        if in_turn && left > 0 {
-            local.turn_left.set(left - 1);
-            return local.turn.pop_front();
+        if in_turn {
+            let left = local.turn_left.get();
+            local.turn_left.set(left.wrapping_sub(1));
+            if left > 0 {
+                return local.turn.pop_front();
+            }
         }
         local.turn_left.set(inner.pool.knobs.turn_budget);
         local.picks.set(local.picks.get().wrapping_add(1));
