@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, Timespec, epoll};
+use rustix::io::Errno;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
 use super::{Demux, Events, Ready, Sink, Woken};
@@ -69,6 +70,28 @@ fn timespec(duration: Duration) -> Timespec {
     }
 }
 
+#[cold]
+fn failed(errno: Errno) -> io::Result<Woken> {
+    match errno {
+        Errno::INTR => Ok(Woken::default()),
+        errno => Err(errno.into()),
+    }
+}
+
+impl Epoll {
+    /// Who has not said that it will wait has no room yet.
+    #[cold]
+    fn prepare_now(&self, events: &mut Events) {
+        self.prepare(events);
+    }
+
+    #[inline(never)]
+    fn wait_until(&self, room: &mut [epoll::Event], at: Instant) -> rustix::io::Result<usize> {
+        let timeout = timespec(at.saturating_duration_since(Instant::now()));
+        epoll::wait(&self.epoll, room, Some(&timeout))
+    }
+}
+
 impl Demux for Epoll {
     fn seats(&self) -> usize {
         self.seats.get()
@@ -101,7 +124,11 @@ impl Demux for Epoll {
     }
 
     fn prepare(&self, events: &mut Events) {
-        events.epoll.reserve(events.batch.get());
+        let none = epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(0),
+        };
+        events.epoll.resize(events.batch.get(), none);
     }
 
     #[inline(always)]
@@ -111,19 +138,24 @@ impl Demux for Epoll {
         deadline: Option<Instant>,
         sink: &mut impl Sink,
     ) -> io::Result<Woken> {
-        let timeout = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
-        let buffer = &mut events.epoll;
-        buffer.clear();
-        buffer.reserve(events.batch.get());
-        match epoll::wait(
-            &self.epoll,
-            rustix::buffer::spare_capacity(buffer),
-            timeout.as_ref(),
-        ) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(Woken::default()),
-            Err(errno) => return Err(errno.into()),
+        if events.epoll.is_empty() {
+            self.prepare_now(events);
         }
+        let buffer = &mut *events.epoll;
+        // Each way by itself: where they met, what the kernel said would go through memory.
+        let count = match deadline {
+            None => match epoll::wait(&self.epoll, &mut *buffer, None) {
+                Ok(count) => count,
+                Err(errno) => return failed(errno),
+            },
+            Some(at) => match self.wait_until(buffer, at) {
+                Ok(count) => count,
+                Err(errno) => return failed(errno),
+            },
+        };
+        let Some(buffer) = buffer.get(..count) else {
+            return Ok(Woken::default()); // The kernel keeps to the room.
+        };
         let mut woken = Woken::default();
         for event in buffer.iter() {
             use epoll::EventFlags as Flags;

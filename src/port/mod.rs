@@ -385,12 +385,12 @@ impl Inner {
         }
     }
 
-    /// Whether worker `index`, about to sleep, must not.
+    /// Whether worker `index`, about to sleep, must not. For who has announced that, and fenced.
     #[inline]
     pub(crate) fn is_restless(&self, index: usize) -> bool {
         self.has_work()
             || !(self.affinity.is_empty(index) || mutant("call-not-looked-for"))
-            || self.home.ledger.is_settled()
+            || self.home.ledger.is_settled_by_now()
     }
 
     /// Closes every object, and takes out every timer and blocking call that has not begun: cancelled, in the list.

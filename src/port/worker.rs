@@ -72,6 +72,8 @@ struct Shift<'a> {
     inner: &'a Inner,
     local: &'a Local,
     events: Events,
+    /// What a wait reaps; empty else.
+    reaped: List,
     /// Whether this worker was woken and has found nothing yet.
     searching: bool,
     /// Whether it gave a search up, and has not yet looked in vain since: others may have left to that search what they made visible.
@@ -168,6 +170,7 @@ impl Inner {
             inner: self,
             local,
             events,
+            reaped: List::new(),
             searching: false,
             relied_on: false,
             stood: false,

@@ -23,7 +23,7 @@ impl Bounds<'_> {
 
 impl Shift<'_> {
     /// Sits, waits until there is something, and keeps or publishes that. How the spree ends, if this was not all.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn doze(&mut self, inner: &Inner, local: &Local) -> Option<Spree> {
         if self.searching | self.relied_on | local.permit.get() {
             return Some(Spree::Nothing);
@@ -35,35 +35,37 @@ impl Shift<'_> {
             return Some(self.rise_at_once());
         }
         // What a lone worker keeps goes straight there: it keeps nothing else now.
-        let list = List::new();
         let due = if inner.keeps_reaped {
             &local.kept
         } else {
-            &list
+            &self.reaped
         };
         let waited = inner.backend.wait(&mut self.events, due, None);
-        match waited {
-            // Who is notified answers a bell; who is stopped passes it on.
-            Ok(woken) if !woken.notified && !inner.is_stopped() => {
-                if !inner.sleep.leave_unseen(taken) {
-                    return Some(self.end_doze(waited, due));
-                }
-                if local.workers > 1 {
-                    // While a lone worker is awake nobody is parked, whom it could owe a seat.
-                    self.stood = true;
-                    self.fresh = true;
-                }
-                self.to_look = inner.pool.knobs.poll_every.get();
-                if woken.timer {
-                    inner.fire_timers(due);
-                }
-                let plain = |cell| header(cell).vtable().at_once.is_none();
-                if !inner.keeps_reaped || !due.iter().all(plain) {
-                    self.publish(due.take_all());
-                }
-                None
-            }
-            _ => Some(self.end_doze(waited, due)),
+        // Who is notified answers a bell; who is stopped passes it on.
+        let plain = matches!(waited, Ok(woken) if !(woken.notified | woken.timer));
+        if !plain || inner.is_stopped() || !inner.sleep.leave_unseen(taken) {
+            return Some(self.end_doze(waited));
+        }
+        if local.workers > 1 {
+            // While a lone worker is awake nobody is parked, whom it could owe a seat.
+            self.stood = true;
+            self.fresh = true;
+        }
+        self.to_look = inner.pool.knobs.poll_every.get();
+        let alike = |cell| header(cell).vtable().at_once.is_none();
+        if !inner.keeps_reaped || !local.kept.iter().all(alike) {
+            let due = self.take_due();
+            self.publish(due);
+        }
+        None
+    }
+
+    /// What was reaped.
+    fn take_due(&self) -> List {
+        if self.inner.keeps_reaped {
+            self.local.kept.take_all()
+        } else {
+            self.reaped.take_all()
         }
     }
 
@@ -77,10 +79,11 @@ impl Shift<'_> {
         }
     }
 
-    /// Somebody notified, or came, or went meanwhile.
+    /// There is more to see to: somebody notified, or came, or went meanwhile, or it is time for a timer.
     #[cold]
-    fn end_doze(&mut self, waited: Result<Woken, i32>, due: &List) -> Spree {
-        self.end_wait(waited, Stay::Asleep, due.take_all());
+    fn end_doze(&mut self, waited: Result<Woken, i32>) -> Spree {
+        let due = self.take_due();
+        self.end_wait(waited, Stay::Asleep, due);
         Spree::Ran
     }
 }

@@ -89,10 +89,11 @@ impl Shift<'_> {
         }
     }
 
-    /// Runs that many, or fewer if this worker is to return. Sleeps between them, if that is all there is to do.
+    /// Runs that many, at least one, or fewer if this worker is to return. Sleeps between them, if that is all there is to do.
     fn run_some(&mut self, most: usize) -> Spree {
         let (inner, local) = (self.inner, self.local);
-        for _ in 0..most {
+        let mut left = most;
+        loop {
             let completion = loop {
                 if let Some(completion) = self.pick(inner, local) {
                     break completion;
@@ -107,11 +108,11 @@ impl Shift<'_> {
             if self.fresh {
                 self.found();
             }
-            if !self.run(inner, local, completion) || self.is_halted() {
-                break;
+            left -= 1;
+            if !self.run(inner, local, completion) || self.is_halted() || left == 0 {
+                return Spree::Ran;
             }
         }
-        Spree::Ran
     }
 
     /// What to run now: the turn list within its budget, then what the strategy says. If that has nothing, the turn goes
