@@ -13,6 +13,7 @@ use crate::local::Local;
 use crate::port::Inner;
 use crate::port::sleep::Stay;
 use crate::queue::List;
+use crate::sync::mutant;
 
 impl Bounds<'_> {
     /// Whether who works so may go to sleep by the short way.
@@ -42,7 +43,8 @@ impl Shift<'_> {
         };
         let waited = inner.backend.wait(&mut self.events, due, None);
         // Who is notified answers a bell; who is stopped passes it on.
-        let plain = matches!(waited, Ok(woken) if !(woken.notified | woken.timer));
+        let hears = !mutant("bell-left-unseen");
+        let plain = matches!(waited, Ok(woken) if !((woken.notified & hears) | woken.timer));
         if !plain || inner.is_stopped() || !inner.sleep.leave_unseen(taken) {
             return Some(self.end_doze(waited));
         }
