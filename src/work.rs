@@ -6,6 +6,8 @@
 //! every *finished* was read before the first *created*: a finish happens after the creation of its children, so
 //! whoever sees the finish sees them. Protocol, proof and mutants: `docs/dispatch-protocols.md`, outstanding work.
 
+use std::slice;
+
 use crossbeam::utils::CachePadded;
 
 use crate::sync::atomic::{AtomicUsize, Ordering, fence};
@@ -93,36 +95,51 @@ impl Ledger {
 
     /// Whether nothing is outstanding. False may be out of date; true was true at one instant of the call, and stays
     /// so until somebody outside creates anew.
+    #[inline]
     pub(crate) fn is_settled(&self) -> bool {
         // Pairs with the fences of whoever finishes last and then looks: of two that each finish and then sum,
         // at least one sees both finishes.
         if !mutant("work-settled-fence") {
             fence(Ordering::SeqCst);
         }
-        if mutant("work-created-first") {
-            let created = self.sum(|counters| &counters.created);
-            return self.sum(|counters| &counters.finished) == created;
+        self.is_settled_by_now()
+    }
+
+    /// As `is_settled`, for who has fenced since it last finished something, or asks another time.
+    #[inline]
+    pub(crate) fn is_settled_by_now(&self) -> bool {
+        match &*self.workers {
+            // A loop over one costs three times as much, and a lone worker asks before each wait.
+            [only] => self.adds_up(slice::from_ref(only)),
+            many => self.adds_up(many),
         }
-        let finished = self.sum(|counters| &counters.finished);
-        finished == self.sum(|counters| &counters.created)
+    }
+
+    #[inline(always)]
+    fn adds_up(&self, workers: &[CachePadded<Counters>]) -> bool {
+        if mutant("work-created-first") {
+            let created = self.sum(workers, |counters| &counters.created);
+            return self.sum(workers, |counters| &counters.finished) == created;
+        }
+        let finished = self.sum(workers, |counters| &counters.finished);
+        finished == self.sum(workers, |counters| &counters.created)
     }
 
     /// How much is outstanding; a snapshot, exact when nobody creates or finishes meanwhile.
     pub(crate) fn outstanding(&self) -> usize {
-        let finished = self.sum(|counters| &counters.finished);
-        self.sum(|counters| &counters.created)
+        let finished = self.sum(&self.workers, |counters| &counters.finished);
+        self.sum(&self.workers, |counters| &counters.created)
             .wrapping_sub(finished)
     }
 
-    fn sum(&self, which: impl Fn(&Counters) -> &AtomicUsize) -> usize {
-        let of = |counters| which(counters).load(Ordering::Acquire);
-        let shared = of(&self.shared);
-        match &*self.workers {
-            // A loop over one costs three times as much, and a lone worker asks before each wait.
-            [only] => shared.wrapping_add(of(only)),
-            many => many
-                .iter()
-                .fold(shared, |sum, worker| sum.wrapping_add(of(worker))),
-        }
+    #[inline(always)]
+    fn sum(
+        &self,
+        workers: &[CachePadded<Counters>],
+        which: impl Fn(&Counters) -> &AtomicUsize,
+    ) -> usize {
+        let of = |counters: &Counters| which(counters).load(Ordering::Acquire);
+        let add = |sum: usize, worker: &CachePadded<Counters>| sum.wrapping_add(of(worker));
+        workers.iter().fold(of(&self.shared), add)
     }
 }

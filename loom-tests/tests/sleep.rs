@@ -295,6 +295,53 @@ fn mutant_the_bell_is_not_answered() {
     );
 }
 
+/// The bell is rung as the only worker has been woken by an event, so that it hears it when it has sat down anew, and finds nothing: what was
+/// posted it has run before. Then there is another post.
+fn post_after_a_bell_for_nothing(seen: &Seen) {
+    let port = port(Strategy::LeaderFollowers, 1, 2, 1);
+    let object = port.open(0);
+    object.take(1, |taken| assert_eq!(taken.ok(), Some(1)));
+    port.enter();
+    let worker = workers(&port, 1);
+    port.arrive(0, 1);
+    let first = Wait::default();
+    port.port.post({
+        let first = first.clone();
+        move || first.happen()
+    });
+    first.wait();
+    let rings = port.rings();
+    port.port.post({
+        let port = port.clone();
+        move || port.cross_off()
+    });
+    seen.saw(format!("{rings} and {} rings", port.rings() - rings));
+    assert_eq!(join(worker), 3);
+    drop(object);
+}
+
+#[test]
+fn a_bell_that_is_heard_for_nothing_is_answered() {
+    model(
+        "a_bell_that_is_heard_for_nothing_is_answered",
+        &[
+            "0 and 0 rings",
+            "0 and 1 rings",
+            "1 and 0 rings",
+            "1 and 1 rings",
+        ],
+        post_after_a_bell_for_nothing,
+    );
+}
+
+#[test]
+fn mutant_who_has_heard_the_bell_leaves_as_if_unseen() {
+    kills(
+        "bell-left-unseen",
+        "a_bell_that_is_heard_for_nothing_is_answered",
+    );
+}
+
 /// A foreign loop asks for the descriptor that it will wait on while somebody posts: the bell rings for it.
 fn post_against_foreign_loop(seen: &Seen) {
     let port = port(Strategy::LeaderFollowers, 1, 2, 0);

@@ -9,10 +9,11 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, Timespec, epoll};
+use rustix::io::Errno;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
 use super::registry::Tag;
@@ -28,6 +29,8 @@ const _: () = assert!(TIMER < Tag::OWN as u64);
 #[derive(Debug)]
 pub(crate) struct Epoll {
     poller: polling::Poller,
+    /// The poller's own descriptor, of which it need not be asked at each wait.
+    epoll: BorrowedFd<'static>,
     bell: OwnedFd,
     timer: OwnedFd,
     /// How many threads may sit. With two the kernel wakes one of them for an event, and the other goes on listening while
@@ -38,6 +41,8 @@ pub(crate) struct Epoll {
 impl Epoll {
     pub(crate) fn new(seats: NonZeroUsize) -> io::Result<Self> {
         let poller = polling::Poller::new()?;
+        // SAFETY: the poller stands beside it, and is never exchanged for another.
+        let epoll = unsafe { BorrowedFd::borrow_raw(poller.as_raw_fd()) };
         let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let timer = rustix::time::timerfd_create(
             TimerfdClockId::Monotonic,
@@ -45,28 +50,20 @@ impl Epoll {
         )?;
         let own = Self {
             poller,
+            epoll,
             bell,
             timer,
             seats,
         };
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(
-            &own.poller,
-            &own.bell,
-            epoll::EventData::new_u64(NOTIFY),
-            flags,
-        )?;
-        epoll::add(
-            &own.poller,
-            &own.timer,
-            epoll::EventData::new_u64(TIMER),
-            flags,
-        )?;
+        let known_by = epoll::EventData::new_u64;
+        epoll::add(own.epoll, &own.bell, known_by(NOTIFY), flags)?;
+        epoll::add(own.epoll, &own.timer, known_by(TIMER), flags)?;
         // A sandbox that does not know this call says so now.
         let now = Timespec::default();
         let mut none = Vec::with_capacity(1);
         epoll::wait(
-            &own.poller,
+            own.epoll,
             rustix::buffer::spare_capacity(&mut none),
             Some(&now),
         )?;
@@ -78,6 +75,28 @@ fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+#[cold]
+fn failed(errno: Errno) -> io::Result<Woken> {
+    match errno {
+        Errno::INTR => Ok(Woken::default()),
+        errno => Err(errno.into()),
+    }
+}
+
+impl Epoll {
+    /// Who has not said that it will wait has no room yet.
+    #[cold]
+    fn prepare_now(&self, events: &mut Events) {
+        self.prepare(events);
+    }
+
+    #[inline(never)]
+    fn wait_until(&self, room: &mut [epoll::Event], at: Instant) -> rustix::io::Result<usize> {
+        let timeout = timespec(at.saturating_duration_since(Instant::now()));
+        epoll::wait(self.epoll, room, Some(&timeout))
     }
 }
 
@@ -98,37 +117,47 @@ impl Demux for Epoll {
         use epoll::EventFlags as Flags;
         let flags = Flags::IN | Flags::OUT | Flags::RDHUP | Flags::PRI | Flags::ET;
         let data = epoll::EventData::new_u64(tag.bits() as u64);
-        Ok(epoll::add(&self.poller, fd, data, flags)?)
+        Ok(epoll::add(self.epoll, fd, data, flags)?)
     }
 
     fn disarm(&self, fd: &Fd) {
         // Fails only if the descriptor is not registered, which is what is wanted.
-        let _ = epoll::delete(&self.poller, fd);
+        let _ = epoll::delete(self.epoll, fd);
     }
 
     fn prepare(&self, events: &mut Events) {
-        events.epoll.reserve(events.batch.get());
+        let none = epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(0),
+        };
+        events.epoll.resize(events.batch.get(), none);
     }
 
+    #[inline(always)]
     fn wait(
         &self,
         events: &mut Events,
         deadline: Option<Instant>,
         sink: &mut impl Sink,
     ) -> io::Result<Woken> {
-        let timeout = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
-        let buffer = &mut events.epoll;
-        buffer.clear();
-        buffer.reserve(events.batch.get());
-        match epoll::wait(
-            &self.poller,
-            rustix::buffer::spare_capacity(buffer),
-            timeout.as_ref(),
-        ) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(Woken::default()),
-            Err(errno) => return Err(errno.into()),
+        if events.epoll.is_empty() {
+            self.prepare_now(events);
         }
+        let buffer = &mut *events.epoll;
+        // Each way by itself: where they met, what the kernel said would go through memory.
+        let count = match deadline {
+            None => match epoll::wait(self.epoll, &mut *buffer, None) {
+                Ok(count) => count,
+                Err(errno) => return failed(errno),
+            },
+            Some(at) => match self.wait_until(buffer, at) {
+                Ok(count) => count,
+                Err(errno) => return failed(errno),
+            },
+        };
+        let Some(buffer) = buffer.get(..count) else {
+            return Ok(Woken::default()); // The kernel keeps to the room.
+        };
         let mut woken = Woken::default();
         for event in buffer.iter() {
             use epoll::EventFlags as Flags;

@@ -148,9 +148,14 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     fn release(&self, entry: EntryRef);
     /// Makes room for events now, so that no later wait allocates.
     fn prepare(&self, events: &mut Events);
-    /// Waits until something is due, somebody notifies, the timer expires, or `deadline`. At most `seats` at once.
-    fn wait(&self, events: &mut Events, due: &List, deadline: Option<Instant>)
-    -> io::Result<Woken>;
+    /// Waits until something is due, somebody notifies, the timer expires, or `deadline`. At most `seats` at once. An error is the
+    /// system's number of it: that comes back in a register, as `Woken` does.
+    fn wait(
+        &self,
+        events: &mut Events,
+        due: &List,
+        deadline: Option<Instant>,
+    ) -> Result<Woken, i32>;
     /// Wakes one thread in `wait`, or the next to come.
     fn notify(&self);
     /// When the port's timer expires next. Called under the timers' lock.

@@ -470,9 +470,10 @@ impl<D: Demux> Backend for Readiness<D> {
         events: &mut Events,
         due: &List,
         deadline: Option<Instant>,
-    ) -> io::Result<Woken> {
+    ) -> Result<Woken, i32> {
         self.demux
             .wait(events, deadline, &mut Reaper { backend: self, due })
+            .map_err(|error| error.raw_os_error().unwrap_or(0))
     }
 
     fn notify(&self) {

@@ -62,11 +62,9 @@ impl Dispatcher for LeaderFollowers {
 
     fn next(&self, worker: Worker<'_>) -> Option<Completion> {
         if self.alone && worker.picks() % 16 != 0 {
-            if let Some(kept) = worker.take_kept() {
-                return Some(kept);
-            }
+            return worker.take_kept().or_else(|| self.queue.pop());
         }
-        self.queue.pop().or_else(|| worker.take_kept())
+        self.next_of_all(worker)
     }
 
     fn is_empty(&self) -> bool {
@@ -79,5 +77,13 @@ impl Dispatcher for LeaderFollowers {
 
     fn keeps_reaped(&self) -> bool {
         self.alone
+    }
+}
+
+impl LeaderFollowers {
+    /// What is everybody's first.
+    #[inline(never)]
+    fn next_of_all(&self, worker: Worker<'_>) -> Option<Completion> {
+        self.queue.pop().or_else(|| worker.take_kept())
     }
 }

@@ -57,7 +57,7 @@ impl Dispatcher for SingleThreaded {
 
     fn next(&self, worker: Worker<'_>) -> Option<Completion> {
         if worker.picks() % INTAKE == 0 {
-            self.take_in(worker);
+            return self.take_in(worker);
         }
         worker.take_kept().or_else(|| self.outside.pop())
     }
@@ -76,13 +76,15 @@ impl Dispatcher for SingleThreaded {
 }
 
 impl SingleThreaded {
-    /// Puts what came from outside behind what the thread keeps, so that neither starves the other.
-    fn take_in(&self, worker: Worker<'_>) {
+    /// Puts what came from outside behind what the thread keeps, so that neither starves the other; the first of it all.
+    #[inline(never)]
+    fn take_in(&self, worker: Worker<'_>) -> Option<Completion> {
         for _ in 0..INTAKE {
             match self.outside.pop() {
                 Some(completion) => worker.keep(completion),
-                None => return,
+                None => break,
             };
         }
+        worker.take_kept()
     }
 }

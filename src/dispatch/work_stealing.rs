@@ -64,17 +64,40 @@ impl WorkStealing {
         Placed::Shared
     }
 
-    /// What there is for a worker whose own stack is empty: of what came from outside, or of the others', beginning with the next.
+    /// The oldest that another one has, beginning with the next.
+    fn rob(&self, worker: Worker<'_>) -> Option<Completion> {
+        let (before, from) = self.workers.split_at(worker.index());
+        let others = from.iter().skip(1).chain(before);
+        others.into_iter().find_map(|own| worker.steal(own))
+    }
+
+    /// What there is: of what this worker has itself, of what came from outside, or of the others'.
+    #[inline(always)]
+    fn next_of(&self, own: &Stack, worker: Worker<'_>) -> Option<Completion> {
+        if let Some(mine) = worker.take_kept() {
+            return Some(mine);
+        }
+        if let Some(mine) = worker.pop(own) {
+            return Some(mine);
+        }
+        if worker.threads() == 1 {
+            return self.injector.pop();
+        }
+        self.forage(worker)
+    }
+
+    #[inline(never)]
     fn forage(&self, worker: Worker<'_>) -> Option<Completion> {
-        self.injector.pop().or_else(|| {
-            let (before, from) = self.workers.split_at(worker.index());
-            let others = from.iter().skip(1).chain(before);
-            others.into_iter().find_map(|own| worker.steal(own))
-        })
+        self.injector.pop().or_else(|| self.rob(worker))
+    }
+
+    #[cold]
+    fn oldest_or_next(&self, own: &Stack, worker: Worker<'_>) -> Option<Completion> {
+        self.oldest(own, worker)
+            .or_else(|| self.next_of(own, worker))
     }
 
     /// Each source in turn, so that none of them can starve another.
-    #[cold]
     fn oldest(&self, own: &Stack, worker: Worker<'_>) -> Option<Completion> {
         match worker.picks() / OLDEST_EVERY % 3 {
             0 => self.injector.pop(),
@@ -110,14 +133,9 @@ impl Dispatcher for WorkStealing {
     fn next(&self, worker: Worker<'_>) -> Option<Completion> {
         let own = self.workers.get(worker.index())?;
         if worker.picks() % OLDEST_EVERY == 0 {
-            if let Some(oldest) = self.oldest(own, worker) {
-                return Some(oldest);
-            }
+            return self.oldest_or_next(own, worker);
         }
-        worker
-            .take_kept()
-            .or_else(|| worker.pop(own))
-            .or_else(|| self.forage(worker))
+        self.next_of(own, worker)
     }
 
     fn stack(&self, worker: Worker<'_>) -> Option<&Stack> {
@@ -125,8 +143,11 @@ impl Dispatcher for WorkStealing {
     }
 
     fn is_empty(&self) -> bool {
-        self.injector.is_empty()
-            && (mutant("steal-not-looked-at") || self.workers.iter().all(|own| own.is_empty()))
+        let none = || match &*self.workers {
+            [only] => only.is_empty(),
+            many => many.iter().all(|own| own.is_empty()),
+        };
+        self.injector.is_empty() && (mutant("steal-not-looked-at") || none())
     }
 
     fn finishes_in_turn(&self) -> bool {

@@ -252,11 +252,17 @@ impl Inner {
             });
     }
 
-    /// Whether nobody may run, for whatever reason. Acquire, the other half of the Release in `raise`: who returns for a stop has
-    /// seen what came before it.
+    /// Whether nobody may run, for whatever reason.
     #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
-        self.halt.load(Ordering::Acquire) != 0
+        self.is_halted_by(usize::MAX)
+    }
+
+    /// Whether nobody may run for one of these reasons. Acquire, the other half of the Release in `raise`: who returns for a stop has
+    /// seen what came before it.
+    #[inline]
+    fn is_halted_by(&self, reasons: usize) -> bool {
+        self.halt.load(Ordering::Acquire) & reasons != 0
     }
 
     /// Whether everything is closed, and what is initiated now ends as that.
@@ -379,11 +385,12 @@ impl Inner {
         }
     }
 
-    /// Whether worker `index`, about to sleep, must not.
+    /// Whether worker `index`, about to sleep, must not. For who has announced that, and fenced.
+    #[inline]
     pub(crate) fn is_restless(&self, index: usize) -> bool {
         self.has_work()
             || !(self.affinity.is_empty(index) || mutant("call-not-looked-for"))
-            || self.home.ledger.is_settled()
+            || self.home.ledger.is_settled_by_now()
     }
 
     /// Closes every object, and takes out every timer and blocking call that has not begun: cancelled, in the list.

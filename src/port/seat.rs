@@ -1,6 +1,7 @@
 //! Waiting by hand: the right to wait in the port, and what it yields.
 
 use std::fmt;
+use std::io;
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
@@ -62,7 +63,7 @@ impl Seat<'_> {
             deadline
         };
         let waited = inner.backend.wait(&mut batch.events, &due, until);
-        let woken = waited.as_ref().copied().unwrap_or_default();
+        let woken = waited.unwrap_or_default();
         std::mem::forget(self);
         let answered = stand(inner, woken.notified);
         if woken.timer {
@@ -81,7 +82,7 @@ impl Seat<'_> {
         if answered {
             found(inner);
         }
-        waited.map_err(|error| Error::from_io(Kind::Wait, &error))?;
+        waited.map_err(|raw| Error::from_io(Kind::Wait, &io::Error::from_raw_os_error(raw)))?;
         Ok(batch.len)
     }
 }
@@ -199,7 +200,7 @@ impl CompletionPort {
         self.0
             .sleep
             .sit(None, Stay::Asleep)
-            .then(|| Seat { inner: &self.0 })
+            .map(|_| Seat { inner: &self.0 })
     }
 
     /// The oldest completion that is posted or finished, without waiting and without a seat. For ports that are used

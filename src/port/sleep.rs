@@ -17,6 +17,8 @@
 //! The word's own accesses are relaxed: it hands over nothing but counts, its read-modify-writes have one order for everybody,
 //! and where it is weighed against something else there is a fence or a lock.
 
+mod word;
+
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
@@ -24,91 +26,7 @@ use crossbeam::utils::CachePadded;
 use crate::backend::Backend;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::sync::{Condvar, Mutex, guess, mutant};
-
-const SEATED: u64 = 1;
-const PARKED: u64 = 1 << 4;
-const SEARCHING: u64 = 1 << 15;
-const RUNG: u64 = 1 << 26;
-const WATCHED: u64 = 1 << 27;
-/// A foreign event loop waits on the port's descriptor: as if somebody sat for ever.
-const FOREIGN: u64 = 1 << 28;
-/// How many of those who sit only look, and are awake.
-const LOOKING: u64 = 1 << 29;
-/// There is something to sit for; from then on for ever.
-const WANTED: u64 = 1 << 56;
-/// Where the word says who has each seat: a worker's index and 1, and whether it is called.
-const SITTERS: [u32; 2] = [32, 44];
-const WHO: u64 = 0x7ff;
-const CALLED: u64 = 0x800;
-
-/// Somebody could be woken.
-const ASLEEP: u64 = (PARKED * 0x800 - SEATED) | FOREIGN;
-/// Somebody was, and has not yet found anything.
-const COMING: u64 = (SEARCHING * 0x800 - SEARCHING) | RUNG;
-
-const fn seated(word: u64) -> u64 {
-    word & 0xf
-}
-
-/// A worker as `SITTERS` has it; who is none is not named there.
-const fn name(who: Option<usize>) -> u64 {
-    match who {
-        Some(index) => index as u64 + 1,
-        None => 0,
-    }
-}
-
-/// Where the word has `name`, if that sits.
-fn seat_of(word: u64, name: u64) -> Option<u32> {
-    let is_there = |&seat: &u32| name > 0 && word >> seat & WHO == name;
-    SITTERS.into_iter().find(is_there)
-}
-
-/// Whether somebody who sits is called, and has not yet risen.
-fn calls(word: u64) -> bool {
-    SITTERS.iter().any(|seat| word >> seat & CALLED != 0)
-}
-
-/// The word when `name` has sat down, too.
-fn with(word: u64, name: u64) -> u64 {
-    let is_free = |&seat: &u32| word >> seat & WHO == 0;
-    let seat = SITTERS.into_iter().find(is_free);
-    (word | seat.map_or(0, |seat| name << seat)) + SEATED
-}
-
-/// The word when `name` has risen.
-fn without(word: u64, name: u64) -> u64 {
-    let kept = mutant("call-kept");
-    let risen = |seat| (WHO | if kept { 0 } else { CALLED }) << seat;
-    (word & !seat_of(word, name).map_or(0, risen)) - SEATED
-}
-
-/// Whether there is anybody to ring the bell for. Who looks is awake, and looks for work before it sleeps.
-fn hears(word: u64) -> bool {
-    let looking = if mutant("rung-for-a-look") {
-        0
-    } else {
-        looking(word)
-    };
-    seated(word) > looking || word & FOREIGN != 0
-}
-
-const fn looking(word: u64) -> u64 {
-    (word / LOOKING) & 7
-}
-
-const fn parked(word: u64) -> u64 {
-    (word >> 4) & 0x7ff
-}
-
-const fn searching(word: u64) -> u64 {
-    (word >> 15) & 0x7ff
-}
-
-/// Whether one of those who are parked is to sit.
-const fn lacks_sitter(word: u64) -> bool {
-    word & WANTED != 0 && seated(word) == 0 && parked(word) > 0
-}
+use word::*;
 
 /// How long the seat may stand empty before the watcher takes it: twice this at most.
 const WATCH_TICK: Duration = Duration::from_millis(1);
@@ -123,6 +41,8 @@ pub(crate) struct Sleep {
     at_once: bool,
     /// How often the seat was left; the watcher's measure, where there can be one besides who leaves.
     departures: AtomicU64,
+    /// Whether there can be one besides a worker.
+    counts: bool,
     /// Who is parked, the latest last. Changed together with the count in the word, under this lock.
     waiters: Mutex<Vec<usize>>,
     parkers: Box<[CachePadded<Parker>]>,
@@ -142,6 +62,13 @@ enum Token {
     Search,
     /// Watch the seat, and stay among the waiters.
     Watch,
+}
+
+/// A seat that was taken: the word before, and then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    before: u64,
+    then: u64,
 }
 
 /// What there is to do for who has left a seat.
@@ -194,6 +121,8 @@ impl Sleep {
             seats: seats as u64,
             at_once,
             departures: AtomicU64::new(0),
+            // A lone worker has nobody to watch it; but it may itself watch who takes completions by hand.
+            counts: !at_once && workers > 1,
             waiters: Mutex::new(Vec::with_capacity(workers)),
             parkers: (0..workers).map(parker).collect(),
         }
@@ -235,23 +164,46 @@ impl Sleep {
     }
 
     /// Takes a seat for worker `who`, or for who is none, if one is free. Announced before the caller's last look for work.
-    pub(crate) fn sit(&self, who: Option<usize>, stay: Stay) -> bool {
-        let mut word = guess(&self.word);
+    pub(crate) fn sit(&self, who: Option<usize>, stay: Stay) -> Option<Taken> {
+        self.sit_in(guess(&self.word), who, stay)
+    }
+
+    /// As `sit`, of a worker that is to sleep, if sitting is wanted.
+    #[inline]
+    pub(crate) fn sit_if_wanted(&self, index: usize) -> Option<Taken> {
+        let before = guess(&self.word);
+        if before & (SEATS | WANTED) == WANTED {
+            // What `with` makes of it, since nobody sits.
+            let then = (before | name(Some(index)) << SITTERS[0]) + SEATED;
+            if self.swap(before, then).is_ok() {
+                self.announce();
+                return Some(Taken { before, then });
+            }
+        }
+        let wanted = before & WANTED != 0;
+        wanted.then(|| self.sit_in(before, Some(index), Stay::Asleep))?
+    }
+
+    #[inline(never)]
+    fn sit_in(&self, mut word: u64, who: Option<usize>, stay: Stay) -> Option<Taken> {
         while self.is_free(word) || mutant("sit-unasked") {
-            match self.word.compare_exchange_weak(
-                word,
-                with(word, name(who)) + stay.mark(),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => {
+            let then = with(word, name(who)) + stay.mark();
+            match self.swap(word, then) {
+                Ok(before) => {
                     self.announce();
-                    return true;
+                    return Some(Taken { before, then });
                 }
                 Err(now) => word = now,
             }
         }
-        false
+        None
+    }
+
+    /// Changes the word from what it was, if it is still that.
+    #[inline(always)]
+    fn swap(&self, from: u64, to: u64) -> Result<u64, u64> {
+        self.word
+            .compare_exchange_weak(from, to, Ordering::Relaxed, Ordering::Relaxed)
     }
 
     /// The sleeper's fence: pairs with the one in `wake_one`.
@@ -274,10 +226,7 @@ impl Sleep {
                 0
             };
             let next = (without(word, name(who)) - mark).wrapping_add(answer);
-            match self
-                .word
-                .compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed)
-            {
+            match self.swap(word, next) {
                 Ok(_) => {
                     let for_sitter = notified && calls(next) && !mutant("call-not-passed-on");
                     break Stood {
@@ -288,11 +237,22 @@ impl Sleep {
                 Err(now) => word = now,
             }
         };
-        // A lone worker has nobody to watch it; but it may itself watch who takes completions by hand.
-        if !self.at_once && (self.parkers.len() > 1 || who.is_none()) {
+        if self.counts || (who.is_none() && !self.at_once) {
             self.departures.fetch_add(1, Ordering::Relaxed);
         }
         stood
+    }
+
+    /// Leaves a worker's seat as `stand` does, if the word is as it was when that was taken: nobody else came or went, and nobody rang,
+    /// so that it is to be as before. Not for who has been notified; false if it is `stand` that must be asked.
+    #[inline]
+    pub(crate) fn leave_unseen(&self, taken: Taken) -> bool {
+        let Taken { before, then } = taken;
+        let left = guess(&self.word) == then && self.swap(then, before).is_ok();
+        if left && self.counts {
+            self.departures.fetch_add(1, Ordering::Relaxed);
+        }
+        left
     }
 
     /// Sees to it that somebody sits again: the last seat was left.
@@ -359,12 +319,7 @@ impl Sleep {
             return;
         }
         while hears(word) && searching(word) == 0 && word & RUNG == 0 {
-            match self.word.compare_exchange_weak(
-                word,
-                word | RUNG,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
+            match self.swap(word, word | RUNG) {
                 Ok(_) => return backend.notify(),
                 Err(now) => word = now,
             }
@@ -382,12 +337,7 @@ impl Sleep {
             if word >> seat & CALLED != 0 {
                 return; // By somebody else; it looks again once it has risen.
             }
-            match self.word.compare_exchange_weak(
-                word,
-                word | CALLED << seat,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
+            match self.swap(word, word | CALLED << seat) {
                 Ok(_) => return backend.notify(),
                 Err(now) => word = now,
             }

@@ -3,6 +3,7 @@
 //! One thread at a time has a place in the pool, and with it the worker's index, its counters and its two lists.
 //! What it runs, and how: `run.rs`. Protocols: `docs/dispatch-protocols.md`, "Sleep and wake", "The end of a run".
 
+mod doze;
 mod run;
 
 use std::any::Any;
@@ -14,7 +15,7 @@ use super::pool::Place;
 use super::sleep::{Stay, Unparked};
 use super::timers::from_now;
 use super::{Inner, Route, halt};
-use crate::backend::Events;
+use crate::backend::{Events, Woken};
 use crate::completion::{Attempt, Completion};
 use crate::local::Local;
 use crate::queue::List;
@@ -71,6 +72,8 @@ struct Shift<'a> {
     inner: &'a Inner,
     local: &'a Local,
     events: Events,
+    /// What a wait reaps; empty else.
+    reaped: List,
     /// Whether this worker was woken and has found nothing yet.
     searching: bool,
     /// Whether it gave a search up, and has not yet looked in vain since: others may have left to that search what they made visible.
@@ -85,6 +88,10 @@ struct Shift<'a> {
     serves_handler: bool,
     /// Whether the handler that this is nested in has a permit.
     nested_in_permitted: bool,
+    /// Whether it may go to sleep by the short way.
+    dozes: bool,
+    /// For which reasons it is to return, as bits of `halt`.
+    halts: usize,
     /// After how many picks it looks for events, busy as it is; and when it last did.
     to_look: usize,
     looked: Option<Instant>,
@@ -157,17 +164,26 @@ impl Inner {
             // A long run; a worker that first waits late in it must not allocate then.
             self.backend.prepare(&mut events);
         }
+        let serves_handler = bounds.until.is_some() && local.depth.get() > 0;
+        let by_end_alone = serves_handler && !mutant("waiter-is-halted");
         let mut shift = Shift {
             inner: self,
             local,
             events,
+            reaped: List::new(),
             searching: false,
             relied_on: false,
             stood: false,
             fresh: false,
             alone: false,
-            serves_handler: bounds.until.is_some() && local.depth.get() > 0,
+            serves_handler,
             nested_in_permitted: local.permit.get(),
+            dozes: bounds.let_doze() && self.pool.knobs.spin.is_zero(),
+            halts: if by_end_alone {
+                halt::ENDED
+            } else {
+                usize::MAX
+            },
             to_look: run::picks_to(self.pool.knobs.poll_every, local.picks.get()),
             looked: None,
             ran: Ran::default(),
@@ -183,12 +199,9 @@ impl Inner {
 
 impl Shift<'_> {
     /// Whether this worker is to return.
+    #[inline]
     fn is_halted(&self) -> bool {
-        if self.serves_handler && !mutant("waiter-is-halted") {
-            self.inner.is_ended()
-        } else {
-            self.inner.is_stopped()
-        }
+        self.inner.is_halted_by(self.halts)
     }
 
     /// Whether this worker, about to sleep, must not.
@@ -235,7 +248,7 @@ impl Shift<'_> {
         let index = self.local.index;
         // Who waits for an output sits in any case: parked, it would have to look once a tick.
         let sits = bounds.until.is_some() || self.inner.sleep.is_wanted();
-        if !(sits && self.inner.sleep.sit(Some(index), Stay::Asleep)) {
+        if !sits || self.inner.sleep.sit(Some(index), Stay::Asleep).is_none() {
             let unparked = self
                 .inner
                 .sleep
@@ -313,7 +326,8 @@ impl Shift<'_> {
         if self.looks_in(bounds) {
             return;
         }
-        if self.inner.sleep.sit(Some(self.local.index), Stay::Asleep) {
+        let taken = self.inner.sleep.sit(Some(self.local.index), Stay::Asleep);
+        if taken.is_some() {
             if self.is_halted() {
                 self.rise(Stay::Asleep, false);
             } else {
@@ -349,19 +363,23 @@ impl Shift<'_> {
 
     /// Takes a seat if one is free, and looks without sleeping on. True if anything came.
     fn reap(&mut self, now: Instant) -> bool {
-        let sits = self.inner.sleep.sit(Some(self.local.index), Stay::Look);
-        sits && self.wait(Stay::Look, Some(now))
+        let taken = self.inner.sleep.sit(Some(self.local.index), Stay::Look);
+        taken.is_some() && self.wait(Stay::Look, Some(now))
     }
 
     /// Waits on the seat that this worker has, leaves it, and only then hands the batch on.
     fn wait(&mut self, stay: Stay, deadline: Option<Instant>) -> bool {
-        let inner = self.inner;
         let due = List::new();
-        let woken = inner.backend.wait(&mut self.events, &due, deadline);
+        let waited = self.inner.backend.wait(&mut self.events, &due, deadline);
+        self.end_wait(waited, stay, due)
+    }
+
+    fn end_wait(&mut self, waited: Result<Woken, i32>, stay: Stay, due: List) -> bool {
+        let inner = self.inner;
         if std::mem::take(&mut self.alone) {
             inner.pool.end_alone();
         }
-        let Ok(woken) = woken else {
+        let Ok(woken) = waited else {
             // Cannot happen to a descriptor that is ours; if it does, sleeping is over.
             self.rise(stay, false);
             inner.raise(halt::STOPPED);

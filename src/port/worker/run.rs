@@ -22,6 +22,16 @@ const SPREE: usize = 64;
 /// many short handlers.
 const LOOK_EVERY: Duration = Duration::from_micros(20);
 
+/// How a spree ended.
+pub(super) enum Spree {
+    /// All ran, or there is something to look at.
+    Ran,
+    /// There was nothing to run.
+    Nothing,
+    /// Nothing is outstanding.
+    Over,
+}
+
 /// How many picks there are to the next that is a multiple of `every`.
 pub(super) fn picks_to(every: NonZeroUsize, picks: usize) -> usize {
     every.get() - picks % every
@@ -29,7 +39,7 @@ pub(super) fn picks_to(every: NonZeroUsize, picks: usize) -> usize {
 
 impl Bounds<'_> {
     /// Whether there is nothing to look at after each handler.
-    fn are_wide(&self) -> bool {
+    pub(super) fn are_wide(&self) -> bool {
         self.deadline.is_none() && self.until.is_none()
     }
 }
@@ -58,14 +68,18 @@ impl Shift<'_> {
                 continue;
             }
             let most = if bounds.are_wide() { SPREE } else { 1 };
-            let found = self.run_some(most.min(bounds.limit - self.ran.handlers));
-            if !found {
-                if !bounds.wait {
+            match self.run_some(most.min(bounds.limit - self.ran.handlers)) {
+                Spree::Ran => {}
+                Spree::Over => return,
+                Spree::Nothing if bounds.wait => {
+                    if let Idle::Over = self.idle(bounds) {
+                        return;
+                    }
+                }
+                Spree::Nothing => {
                     if !self.reap(Instant::now()) {
                         return;
                     }
-                } else if let Idle::Over = self.idle(bounds) {
-                    return;
                 }
             }
             let late = |deadline| deadline <= Instant::now();
@@ -75,21 +89,30 @@ impl Shift<'_> {
         }
     }
 
-    /// Runs that many, or fewer if this worker is to return; false if it found nothing to run.
-    fn run_some(&mut self, most: usize) -> bool {
+    /// Runs that many, at least one, or fewer if this worker is to return. Sleeps between them, if that is all there is to do.
+    fn run_some(&mut self, most: usize) -> Spree {
         let (inner, local) = (self.inner, self.local);
-        for _ in 0..most {
-            let Some(completion) = self.pick(inner, local) else {
-                return false;
+        let mut left = most;
+        loop {
+            let completion = loop {
+                if let Some(completion) = self.pick(inner, local) {
+                    break completion;
+                }
+                if !self.dozes {
+                    return Spree::Nothing;
+                }
+                if let Some(ended) = self.doze(inner, local) {
+                    return ended;
+                }
             };
             if self.fresh {
                 self.found();
             }
-            if !self.run(inner, local, completion) || self.is_halted() {
-                break;
+            left -= 1;
+            if !self.run(inner, local, completion) || self.is_halted() || left == 0 {
+                return Spree::Ran;
             }
         }
-        true
     }
 
     /// What to run now: the turn list within its budget, then what the strategy says. If that has nothing, the turn goes
@@ -100,10 +123,12 @@ impl Shift<'_> {
             return self.next_unpermitted();
         }
         let in_turn = !local.turn.is_empty();
-        let left = local.turn_left.get();
-        if in_turn && left > 0 {
-            local.turn_left.set(left - 1);
-            return local.turn.pop_front();
+        if in_turn {
+            let left = local.turn_left.get();
+            local.turn_left.set(left.wrapping_sub(1));
+            if left > 0 {
+                return local.turn.pop_front();
+            }
         }
         local.turn_left.set(inner.pool.knobs.turn_budget);
         local.picks.set(local.picks.get().wrapping_add(1));
