@@ -153,17 +153,9 @@ impl BufferPool {
         })
     }
 
-    /// Keeps the block, if there is room. It is dropped here if not, outside of every lock.
-    #[inline(always)]
-    fn keep(&self, block: Box<Block>) {
-        let own = own_box();
-        if let Err(block) = self.0.boxes[own].put_on_top(block) {
-            self.keep_elsewhere(own, block);
-        }
-    }
-
+    /// Keeps the block, if there is room, but not on top of `own`, this thread's box. It is dropped here if not, outside of every lock.
     #[cold]
-    fn keep_elsewhere(&self, own: usize, block: Box<Block>) {
+    fn keep_below(self, own: usize, block: Box<Block>) {
         let mut kept = self.0.boxes[own].put_below(block);
         for shelved in self.others(own) {
             let Err(block) = kept else {
@@ -233,16 +225,22 @@ impl Drop for Shelved {
 }
 
 impl Block {
-    /// Back to where it belongs.
+    /// Back to where it belongs; `own` is this thread's box.
     #[inline(always)]
-    fn go_back(mut self: Box<Self>) -> Option<BufferPool> {
-        let Some(pool) = self.pool.take() else {
-            self.free();
-            return None;
-        };
+    fn go_back(mut self: Box<Self>, own: usize) {
+        match self.pool.take() {
+            Some(pool) => self.go_to(pool, own),
+            None => self.free(),
+        }
+    }
+
+    /// The pool goes where the block goes, so that nothing is left to be cleared away if that panics.
+    #[inline(always)]
+    fn go_to(self: Box<Self>, pool: BufferPool, own: usize) {
         self.tenant.changed();
-        pool.keep(self);
-        Some(pool)
+        if let Err(block) = pool.0.boxes[own].put_on_top(self) {
+            pool.keep_below(own, block);
+        }
     }
 
     /// It belongs nowhere.
@@ -336,8 +334,13 @@ impl DerefMut for PooledBuf {
 impl Drop for PooledBuf {
     #[inline(always)]
     fn drop(&mut self) {
+        if self.0.is_none() {
+            return;
+        }
+        // Asked first, so that what is had is handed on without a way back.
+        let own = own_box();
         if let Some(block) = self.0.take() {
-            drop(block.go_back());
+            block.go_back(own);
         }
     }
 }
@@ -429,8 +432,9 @@ impl LateBuf {
 
     #[cold]
     fn unbind(&mut self) {
-        if let Some(block) = self.block.0.take() {
-            self.pool = block.go_back();
+        if let Some(mut block) = self.block.0.take() {
+            self.pool = block.pool.take();
+            self.pool.clone().map(|pool| block.go_to(pool, own_box()));
         }
     }
 
