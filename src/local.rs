@@ -9,6 +9,7 @@ use std::ptr;
 use std::task::Waker;
 
 use async_task::Runnable;
+use crossbeam::utils::CachePadded;
 
 use crate::cell::Home;
 use crate::completion::Completion;
@@ -27,7 +28,7 @@ const KEPT_IN_A_ROW: usize = 16;
 pub(crate) struct Local {
     home: *const Home,
     /// Its own in the home's books.
-    books: *const Counters,
+    books: *const CachePadded<Counters>,
     /// The home's number.
     pub(crate) port: u32,
     pub(crate) index: usize,
@@ -196,8 +197,9 @@ impl Local {
         enough
     }
 
+    /// Its counters.
     #[inline]
-    fn books(&self) -> &Counters {
+    pub(crate) fn books(&self) -> &CachePadded<Counters> {
         // SAFETY: as in `home`, whose they are.
         unsafe { &*self.books }
     }

@@ -66,7 +66,7 @@ impl Ledger {
     }
 
     /// The counters of one worker.
-    pub(crate) fn of_worker(&self, index: usize) -> &Counters {
+    pub(crate) fn of_worker(&self, index: usize) -> &CachePadded<Counters> {
         &self.workers[index]
     }
 
@@ -110,9 +110,15 @@ impl Ledger {
     pub(crate) fn is_settled_by_now(&self) -> bool {
         match &*self.workers {
             // A loop over one costs three times as much, and a lone worker asks before each wait.
-            [only] => self.adds_up(slice::from_ref(only)),
+            [only] => self.is_settled_beside(only),
             many => self.adds_up(many),
         }
+    }
+
+    /// As `is_settled_by_now`, for the only worker, whose counters these are.
+    #[inline(always)]
+    pub(crate) fn is_settled_beside(&self, only: &CachePadded<Counters>) -> bool {
+        self.adds_up(slice::from_ref(only))
     }
 
     #[inline(always)]

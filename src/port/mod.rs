@@ -388,9 +388,13 @@ impl Inner {
     /// Whether worker `index`, about to sleep, must not. For who has announced that, and fenced.
     #[inline]
     pub(crate) fn is_restless(&self, index: usize) -> bool {
-        self.has_work()
-            || !(self.affinity.is_empty(index) || mutant("call-not-looked-for"))
-            || self.home.ledger.is_settled_by_now()
+        self.has_work_for(index) || self.home.ledger.is_settled_by_now()
+    }
+
+    /// Whether there is something to run for worker `index`.
+    #[inline]
+    pub(crate) fn has_work_for(&self, index: usize) -> bool {
+        self.has_work() || !(self.affinity.is_empty(index) || mutant("call-not-looked-for"))
     }
 
     /// Closes every object, and takes out every timer and blocking call that has not begun: cancelled, in the list.

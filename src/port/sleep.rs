@@ -168,13 +168,18 @@ impl Sleep {
         self.sit_in(guess(&self.word), who, stay)
     }
 
-    /// As `sit`, of a worker that is to sleep, if sitting is wanted.
+    /// What the word gets where worker `index` is the first that sits, to sleep.
+    pub(crate) const fn first_seat(index: usize) -> u64 {
+        (name(Some(index)) << SITTERS[0]) + SEATED
+    }
+
+    /// As `sit`, of a worker that is to sleep, if sitting is wanted; `first` is its `first_seat`.
     #[inline]
-    pub(crate) fn sit_if_wanted(&self, index: usize) -> Option<Taken> {
+    pub(crate) fn sit_if_wanted(&self, index: usize, first: u64) -> Option<Taken> {
         let before = guess(&self.word);
         if before & (SEATS | WANTED) == WANTED {
             // What `with` makes of it, since nobody sits.
-            let then = (before | name(Some(index)) << SITTERS[0]) + SEATED;
+            let then = before | first;
             if self.swap(before, then).is_ok() {
                 self.announce();
                 return Some(Taken { before, then });
@@ -244,15 +249,20 @@ impl Sleep {
     }
 
     /// Leaves a worker's seat as `stand` does, if the word is as it was when that was taken: nobody else came or went, and nobody rang,
-    /// so that it is to be as before. Not for who has been notified; false if it is `stand` that must be asked.
+    /// so that it is to be as before. Not for who has been notified; false if it is `stand` that must be asked. Who is not alone departs,
+    /// too.
     #[inline]
     pub(crate) fn leave_unseen(&self, taken: Taken) -> bool {
         let Taken { before, then } = taken;
-        let left = guess(&self.word) == then && self.swap(then, before).is_ok();
-        if left && self.counts {
+        guess(&self.word) == then && self.swap(then, before).is_ok()
+    }
+
+    /// A worker has left its seat.
+    #[inline]
+    pub(crate) fn depart(&self) {
+        if self.counts {
             self.departures.fetch_add(1, Ordering::Relaxed);
         }
-        left
     }
 
     /// Sees to it that somebody sits again: the last seat was left.

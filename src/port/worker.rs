@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::dispatcher::{Origin, Placed, Worker};
 use super::pool::Place;
-use super::sleep::{Stay, Unparked};
+use super::sleep::{Sleep, Stay, Unparked};
 use super::timers::from_now;
 use super::{Inner, Route, halt};
 use crate::backend::{Events, Woken};
@@ -20,6 +20,7 @@ use crate::completion::{Attempt, Completion};
 use crate::local::Local;
 use crate::queue::List;
 use crate::sync::{mutant, yield_now};
+use doze::Dozes;
 
 /// How long a thread sleeps that waits for an output of which nobody can tell it. In a model the model says when that is over, and not how
 /// long its process was put off.
@@ -89,7 +90,9 @@ struct Shift<'a> {
     /// Whether the handler that this is nested in has a permit.
     nested_in_permitted: bool,
     /// Whether it may go to sleep by the short way.
-    dozes: bool,
+    dozes: Dozes,
+    /// What it takes its seat with, there: see `Sleep::first_seat`.
+    first_seat: u64,
     /// For which reasons it is to return, as bits of `halt`.
     halts: usize,
     /// After how many picks it looks for events, busy as it is; and when it last did.
@@ -178,7 +181,8 @@ impl Inner {
             alone: false,
             serves_handler,
             nested_in_permitted: local.permit.get(),
-            dozes: bounds.let_doze() && self.pool.knobs.spin.is_zero(),
+            dozes: self.doze_within(bounds),
+            first_seat: Sleep::first_seat(local.index),
             halts: if by_end_alone {
                 halt::ENDED
             } else {

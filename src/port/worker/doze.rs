@@ -8,39 +8,71 @@
 use super::run::Spree;
 use super::{Bounds, Idle, Shift};
 use crate::backend::Woken;
-use crate::cell::header;
+use crate::cell::{Ptr, header};
 use crate::local::Local;
 use crate::port::Inner;
 use crate::port::sleep::Stay;
 use crate::queue::List;
 use crate::sync::mutant;
 
-impl Bounds<'_> {
-    /// Whether who works so may go to sleep by the short way.
-    pub(super) fn let_doze(&self) -> bool {
-        self.wait && self.are_wide() && !self.lead_only
+/// Who may go that way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dozes {
+    /// The only worker, which keeps what it reaps: while it is awake nobody is parked, whom it could owe a seat.
+    Alone,
+    Among,
+    Never,
+}
+
+/// Whether what is in that cell may be for whoever finishes it to run.
+fn is_at_once(cell: Ptr) -> bool {
+    header(cell).vtable().at_once.is_some()
+}
+
+impl Inner {
+    /// Whether who works within `bounds` may.
+    pub(super) fn doze_within(&self, bounds: Bounds<'_>) -> Dozes {
+        let plain = bounds.wait && bounds.are_wide() && !bounds.lead_only;
+        let knobs = &self.pool.knobs;
+        if !plain || !knobs.spin.is_zero() || self.permits.are_limited() {
+            Dozes::Never
+        } else if self.keeps_reaped {
+            Dozes::Alone
+        } else {
+            Dozes::Among
+        }
     }
 }
 
 impl Shift<'_> {
+    #[inline(never)]
+    pub(super) fn doze_among(&mut self, inner: &Inner, local: &Local) -> Option<Spree> {
+        self.doze::<false>(inner, local)
+    }
+
     /// Sits, waits until there is something, and keeps or publishes that. How the spree ends, if this was not all.
     #[inline(always)]
-    pub(super) fn doze(&mut self, inner: &Inner, local: &Local) -> Option<Spree> {
-        if self.searching | self.relied_on | local.permit.get() {
-            return Some(Spree::Nothing);
+    pub(super) fn doze<const ALONE: bool>(
+        &mut self,
+        inner: &Inner,
+        local: &Local,
+    ) -> Option<Spree> {
+        if self.fresh {
+            return Some(Spree::Nothing); // It may be searching.
         }
-        let Some(taken) = inner.sleep.sit_if_wanted(local.index) else {
+        let Some(taken) = inner.sleep.sit_if_wanted(local.index, self.first_seat) else {
             return Some(Spree::Nothing);
         };
-        if inner.is_stopped() || inner.is_restless(local.index) {
+        let ledger = &inner.home.ledger;
+        let settled = || match ALONE {
+            true => ledger.is_settled_beside(local.books()),
+            false => ledger.is_settled_by_now(),
+        };
+        if inner.is_stopped() || inner.has_work_for(local.index) || settled() {
             return Some(self.rise_at_once());
         }
-        // What a lone worker keeps goes straight there: it keeps nothing else now.
-        let due = if inner.keeps_reaped {
-            &local.kept
-        } else {
-            &self.reaped
-        };
+        // Who is alone keeps nothing else now.
+        let due = if ALONE { &local.kept } else { &self.reaped };
         let waited = inner.backend.wait(&mut self.events, due, None);
         // Who is notified answers a bell; who is stopped passes it on.
         let hears = !mutant("bell-left-unseen");
@@ -48,14 +80,14 @@ impl Shift<'_> {
         if !plain || inner.is_stopped() || !inner.sleep.leave_unseen(taken) {
             return Some(self.end_doze(waited));
         }
-        if local.workers > 1 {
-            // While a lone worker is awake nobody is parked, whom it could owe a seat.
+        self.to_look = inner.pool.knobs.poll_every.get();
+        if !ALONE {
+            inner.sleep.depart();
             self.stood = true;
             self.fresh = true;
-        }
-        self.to_look = inner.pool.knobs.poll_every.get();
-        let alike = |cell| header(cell).vtable().at_once.is_none();
-        if !inner.keeps_reaped || !local.kept.iter().all(alike) {
+            let due = self.take_due();
+            self.publish(due);
+        } else if local.kept.iter().any(is_at_once) {
             let due = self.take_due();
             self.publish(due);
         }

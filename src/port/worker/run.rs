@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
+use super::doze::Dozes;
 use super::{Bounds, Idle, Shift};
 use crate::cell::{Home, Ptr, Repeats, header};
 use crate::completion::{Attempt, Completion};
@@ -98,10 +99,12 @@ impl Shift<'_> {
                 if let Some(completion) = self.pick(inner, local) {
                     break completion;
                 }
-                if !self.dozes {
-                    return Spree::Nothing;
-                }
-                if let Some(ended) = self.doze(inner, local) {
+                let ended = match self.dozes {
+                    Dozes::Alone => self.doze::<true>(inner, local),
+                    Dozes::Among => self.doze_among(inner, local),
+                    Dozes::Never => Some(Spree::Nothing),
+                };
+                if let Some(ended) = ended {
                     return ended;
                 }
             };
@@ -109,7 +112,8 @@ impl Shift<'_> {
                 self.found();
             }
             left -= 1;
-            if !self.run(inner, local, completion) || self.is_halted() || left == 0 {
+            let on = self.run(inner, local, completion);
+            if !on || inner.is_halted_by(self.halts) || left == 0 {
                 return Spree::Ran;
             }
         }
