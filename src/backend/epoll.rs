@@ -162,24 +162,27 @@ impl Demux for Epoll {
         for event in buffer.iter() {
             use epoll::EventFlags as Flags;
             let flags = event.flags;
-            match { event.data }.u64() {
-                NOTIFY => woken.notified = true,
-                TIMER => woken.timer = true,
-                bits => {
-                    #[allow(clippy::cast_possible_truncation)] // it was made of so many bits
-                    let bits = bits as usize;
-                    // SAFETY: all else that is in the instance is from `arm`, and entries outlive it.
-                    let tag = unsafe { Tag::from_bits(bits) };
-                    let broken = Flags::HUP | Flags::ERR;
-                    let hang_up = broken | Flags::RDHUP;
-                    let ready = Ready {
-                        read: flags.intersects(hang_up | Flags::IN | Flags::PRI),
-                        write: flags.intersects(broken | Flags::OUT),
-                        hang_up: flags.intersects(hang_up),
-                    };
-                    sink.ready(tag, ready);
-                }
+            let data = { event.data }.u64();
+            if data < Tag::OWN as u64 {
+                let own = if data == TIMER {
+                    Woken::TIMER
+                } else {
+                    Woken::NOTIFIED
+                };
+                woken = woken.also(own, true);
+                continue;
             }
+            #[allow(clippy::cast_possible_truncation)] // it was made of so many bits
+            // SAFETY: all else that is in the instance is from `arm`, and entries outlive it.
+            let tag = unsafe { Tag::from_bits(data as usize) };
+            let broken = Flags::HUP | Flags::ERR;
+            let hang_up = broken | Flags::RDHUP;
+            let ready = Ready {
+                read: flags.intersects(hang_up | Flags::IN | Flags::PRI),
+                write: flags.intersects(broken | Flags::OUT),
+                hang_up: flags.intersects(hang_up),
+            };
+            sink.ready(tag, ready);
         }
         Ok(woken)
     }

@@ -76,11 +76,30 @@ pub(crate) enum TakenOut {
 
 /// What a wait ended with, beside the operations that it put in the list.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Woken {
+pub(crate) struct Woken(u8);
+
+impl Woken {
     /// Somebody notified.
-    pub(crate) notified: bool,
+    pub(crate) const NOTIFIED: Self = Self(1);
     /// The port's timer may have expired.
-    pub(crate) timer: bool,
+    pub(crate) const TIMER: Self = Self(2);
+
+    /// Also `other`, if it was so.
+    #[inline]
+    pub(crate) fn also(self, other: Self, was: bool) -> Self {
+        Self(self.0 | if was { other.0 } else { 0 })
+    }
+
+    #[inline]
+    pub(crate) fn was(self, what: Self) -> bool {
+        self.0 & what.0 != 0
+    }
+
+    /// Whether there is nothing to see to but what is in the list.
+    #[inline]
+    pub(crate) fn is_plain(self) -> bool {
+        self.0 == 0
+    }
 }
 
 /// See the module's page for what each call owes.

@@ -103,10 +103,7 @@ impl Demux for Portable {
         match waited {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                return Ok(Woken {
-                    notified: true,
-                    ..Woken::default()
-                });
+                return Ok(Woken::NOTIFIED);
             }
             Err(error) => return Err(error),
         }
@@ -121,10 +118,8 @@ impl Demux for Portable {
             sink.ready(unsafe { Tag::from_bits(event.key) }, ready);
         }
         // `polling` does not tell that it was notified: an empty wait may have been.
-        Ok(Woken {
-            notified: true,
-            timer: self.alarm.is_over(self.alarm.nanos(Instant::now())),
-        })
+        let timer = self.alarm.is_over(self.alarm.nanos(Instant::now()));
+        Ok(Woken::NOTIFIED.also(Woken::TIMER, timer))
     }
 
     fn notify(&self) {

@@ -3,10 +3,9 @@
 
 use super::direct::{LetGo, is_due, may_succeed, tick_of, way};
 use super::registry::{EntryRef, Way};
-use super::shelf::Shelf;
 use crate::cell::{Ptr, header};
 use crate::completion::Completion;
-use crate::operation::perform::{WOULD_BLOCK, recv, send};
+use crate::operation::perform::WOULD_BLOCK;
 use crate::operation::{Attempted, cancelled, code, part};
 use crate::sync::atomic::Ordering;
 use crate::sync::mutant;
@@ -88,23 +87,6 @@ impl EntryRef {
         Goes::Waits
     }
 
-    /// One attempt to read up to so many bytes, of the operation that holds the reading direction, if it can be made the short way: how many,
-    /// or a raw error.
-    ///
-    /// # Safety
-    ///
-    /// The caller is the one that holds it, and the bytes are good for writing, and nobody else's.
-    #[inline(always)]
-    pub(crate) unsafe fn read_once(self, ptr: *mut u8, len: usize) -> Option<i64> {
-        if Shelf::has(self) {
-            return None;
-        }
-        // SAFETY: the direction is held.
-        let fd = unsafe { self.fd() }?;
-        // SAFETY: the caller's promise.
-        Some(unsafe { recv(fd, ptr, len) })
-    }
-
     /// The operation that holds the reading direction goes on with another: an attempt at that tick left nothing behind.
     pub(crate) fn has_drained(self, tick: u32) {
         self.direction(Way::Read).drained(tick);
@@ -121,21 +103,6 @@ impl EntryRef {
         self.stir(Way::Write);
         direction.hold_for_poll();
         true
-    }
-
-    /// Sends so many bytes, or fewer: how many, or a raw error.
-    ///
-    /// # Safety
-    ///
-    /// A poll of the caller's holds the writing direction, and the bytes are good for reading.
-    #[inline(always)]
-    pub(crate) unsafe fn send(self, ptr: *const u8, len: usize) -> i64 {
-        // SAFETY: the direction is held.
-        match unsafe { self.fd() } {
-            // SAFETY: the caller's promise.
-            Some(fd) => unsafe { send(fd, ptr, len) },
-            None => code::CLOSED,
-        }
     }
 
     /// All was sent, by the poll that holds the writing direction.

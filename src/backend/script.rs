@@ -200,10 +200,10 @@ impl Script {
         kernel.waiting -= 1;
         let now = kernel.now;
         let timer = kernel.timer.take_if(|timer| *timer <= now).is_some();
-        let woken = Woken {
-            notified: std::mem::take(&mut kernel.bell),
-            timer,
-        };
+        let notified = std::mem::take(&mut kernel.bell);
+        let woken = Woken::default()
+            .also(Woken::NOTIFIED, notified)
+            .also(Woken::TIMER, timer);
         (std::mem::take(&mut kernel.events), woken)
     }
 }
@@ -283,10 +283,8 @@ impl Demux for Script {
             let until = self.alarm.sleep(deadline);
             let (events, _) = self.events(until, deadline);
             self.alarm.wake();
-            let woken = Woken {
-                notified: true,
-                timer: self.alarm.is_over(self.kernel.lock().now),
-            };
+            let timer = self.alarm.is_over(self.kernel.lock().now);
+            let woken = Woken::NOTIFIED.also(Woken::TIMER, timer);
             (events, woken)
         };
         for (id, ready) in events {

@@ -13,10 +13,12 @@ use crate::backend::direct::{LetGo, is_pending, tick_of};
 use crate::backend::readiness::Hold;
 use crate::backend::registry::EntryRef;
 use crate::backend::repeats::{Goes, rest_of};
+use crate::backend::shelf::Shelf;
 use crate::cell::{Ptr, Repeats, header, phase};
 use crate::completion::Completion;
 use crate::id::ObjectId;
 use crate::local::Local;
+use crate::operation::perform::{self, Fd};
 use crate::operation::{self, Already, Attempted, Due, Operation, code, part};
 use crate::sync::atomic::Ordering;
 use crate::sync::mutant;
@@ -46,6 +48,8 @@ pub(crate) struct Came<'a> {
     inner: &'a Inner,
     cell: Ptr,
     entry: EntryRef,
+    /// Its descriptor, which stays for as long as it holds a direction.
+    fd: &'a Fd,
     already: Option<&'a Already>,
     /// Whether the read left nothing behind.
     drained: bool,
@@ -240,10 +244,15 @@ pub(crate) unsafe fn turn<O: Turns>(
     let Some(entry) = (unsafe { EntryRef::of(cell) }) else {
         return false;
     };
+    // SAFETY: it is current in one of its directions.
+    let Some(fd) = (unsafe { entry.fd() }) else {
+        return inner.turn_slowly(cell, entry, None); // ends it
+    };
     let mut came = Came {
         inner,
         cell,
         entry,
+        fd,
         already,
         drained: false,
         unread: None,
@@ -285,11 +294,11 @@ impl Came<'_> {
     /// believed, as those of requests are: operations are this crate's alone.
     #[inline(always)]
     pub(crate) fn read(&mut self, ptr: *mut u8, len: usize) -> Option<usize> {
-        if !is_pending(self.cell) {
+        if !is_pending(self.cell) || Shelf::has(self.entry) {
             return None;
         }
         // SAFETY: it is current in its reading direction; for the address see above.
-        let raw = unsafe { self.entry.read_once(ptr, len) }?;
+        let raw = unsafe { perform::recv(self.fd, ptr, len) };
         let Ok(count) = usize::try_from(raw) else {
             self.unread = Some(Attempted::failed(raw));
             return None;
@@ -315,7 +324,7 @@ impl Came<'_> {
             return 0;
         }
         // SAFETY: the direction was taken just now; for the bytes see above.
-        let raw = unsafe { self.entry.send(ptr, len) };
+        let raw = unsafe { perform::send(self.fd, ptr, len) };
         if raw != len as i64 {
             self.partly = Some(raw);
             return raw;

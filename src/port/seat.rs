@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::dispatcher::{Dispatcher, Origin, Placed, Worker};
 use super::sleep::Stay;
 use super::{CompletionPort, Inner};
-use crate::backend::Events;
+use crate::backend::{Events, Woken};
 use crate::completion::Completion;
 use crate::error::{BuildError, Error};
 use crate::id::Kind;
@@ -65,8 +65,8 @@ impl Seat<'_> {
         let waited = inner.backend.wait(&mut batch.events, &due, until);
         let woken = waited.unwrap_or_default();
         std::mem::forget(self);
-        let answered = stand(inner, woken.notified);
-        if woken.timer {
+        let answered = stand(inner, woken.was(Woken::NOTIFIED));
+        if woken.was(Woken::TIMER) {
             inner.fire_timers(&due);
         }
         for completion in due {

@@ -389,14 +389,14 @@ impl Shift<'_> {
             inner.raise(halt::STOPPED);
             return false;
         };
-        self.rise(stay, woken.notified);
+        self.rise(stay, woken.was(Woken::NOTIFIED));
         self.to_look = inner.pool.knobs.poll_every.get();
-        if woken.timer {
+        if woken.was(Woken::TIMER) {
             inner.fire_timers(&due);
         }
         let any = !due.is_empty();
         self.publish(due);
-        any || woken.timer
+        any || woken.was(Woken::TIMER)
     }
 
     fn rise(&mut self, stay: Stay, notified: bool) {

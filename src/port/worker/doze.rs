@@ -45,18 +45,24 @@ impl Inner {
 }
 
 impl Shift<'_> {
-    #[inline(never)]
-    pub(super) fn doze_among(&mut self, inner: &Inner, local: &Local) -> Option<Spree> {
-        self.doze::<false>(inner, local)
+    /// Sleeps, if it may go that way. How the spree ends, if this was not all.
+    #[inline(always)]
+    pub(super) fn doze(&mut self, inner: &Inner, local: &Local) -> Option<Spree> {
+        match self.dozes {
+            Dozes::Alone => self.doze_as::<true>(inner, local),
+            Dozes::Among => self.doze_among(inner, local),
+            Dozes::Never => Some(Spree::Nothing),
+        }
     }
 
-    /// Sits, waits until there is something, and keeps or publishes that. How the spree ends, if this was not all.
+    #[inline(never)]
+    fn doze_among(&mut self, inner: &Inner, local: &Local) -> Option<Spree> {
+        self.doze_as::<false>(inner, local)
+    }
+
+    /// Sits, waits until there is something, and keeps or publishes that.
     #[inline(always)]
-    pub(super) fn doze<const ALONE: bool>(
-        &mut self,
-        inner: &Inner,
-        local: &Local,
-    ) -> Option<Spree> {
+    fn doze_as<const ALONE: bool>(&mut self, inner: &Inner, local: &Local) -> Option<Spree> {
         if self.fresh {
             return Some(Spree::Nothing); // It may be searching.
         }
@@ -75,8 +81,9 @@ impl Shift<'_> {
         let due = if ALONE { &local.kept } else { &self.reaped };
         let waited = inner.backend.wait(&mut self.events, due, None);
         // Who is notified answers a bell; who is stopped passes it on.
-        let hears = !mutant("bell-left-unseen");
-        let plain = matches!(waited, Ok(woken) if !((woken.notified & hears) | woken.timer));
+        let deaf = mutant("bell-left-unseen");
+        let plain =
+            matches!(waited, Ok(woken) if woken.is_plain() || (deaf && !woken.was(Woken::TIMER)));
         if !plain || inner.is_stopped() || !inner.sleep.leave_unseen(taken) {
             return Some(self.end_doze(waited));
         }

@@ -33,6 +33,16 @@ pub(super) enum Spree {
     Over,
 }
 
+/// What was run.
+enum Was {
+    /// What an event has brought.
+    Reaped,
+    /// What was finished before.
+    Finished,
+    /// The last, since it panicked.
+    Last,
+}
+
 /// How many picks there are to the next that is a multiple of `every`.
 pub(super) fn picks_to(every: NonZeroUsize, picks: usize) -> usize {
     every.get() - picks % every
@@ -95,28 +105,64 @@ impl Shift<'_> {
         let (inner, local) = (self.inner, self.local);
         let mut left = most;
         loop {
-            let completion = loop {
-                if let Some(completion) = self.pick(inner, local) {
-                    break completion;
+            if let Some(picked) = self.pick(inner, local) {
+                if self.fresh {
+                    self.found();
                 }
-                let ended = match self.dozes {
-                    Dozes::Alone => self.doze::<true>(inner, local),
-                    Dozes::Among => self.doze_among(inner, local),
-                    Dozes::Never => Some(Spree::Nothing),
-                };
-                if let Some(ended) = ended {
+                left -= 1;
+                let was = self.run(inner, local, picked);
+                if self.ends_spree(&was, left) {
+                    return Spree::Ran;
+                }
+                if !self.has_run_dry(local, &was) {
+                    continue;
+                }
+            }
+            // A worker that is alone, and has run all that it has reaped, goes to sleep at once: it looks at all else when it is about to,
+            // as it does in any case.
+            loop {
+                if let Some(ended) = self.doze(inner, local) {
                     return ended;
                 }
-            };
-            if self.fresh {
-                self.found();
-            }
-            left -= 1;
-            let on = self.run(inner, local, completion);
-            if !on || inner.is_halted_by(self.halts) || left == 0 {
-                return Spree::Ran;
+                let Some(reaped) = self.pick_reaped(inner, local) else {
+                    break;
+                };
+                left -= 1;
+                let was = self.run_reaped(inner, local, reaped);
+                if self.ends_spree(&was, left) {
+                    return Spree::Ran;
+                }
+                if !self.has_run_dry(local, &was) {
+                    break;
+                }
             }
         }
+    }
+
+    #[inline(always)]
+    fn ends_spree(&self, was: &Was, left: usize) -> bool {
+        matches!(was, Was::Last) || self.inner.is_halted_by(self.halts) || left == 0
+    }
+
+    #[inline(always)]
+    fn has_run_dry(&self, local: &Local, was: &Was) -> bool {
+        matches!(was, Was::Reaped) && local.kept.is_empty() && self.is_alone(local)
+    }
+
+    #[inline(always)]
+    fn is_alone(&self, local: &Local) -> bool {
+        self.dozes == Dozes::Alone && local.turn.is_empty()
+    }
+
+    /// The first of what a worker that is alone has just reaped.
+    #[inline(always)]
+    fn pick_reaped(&mut self, inner: &Inner, local: &Local) -> Option<Completion> {
+        if self.dozes != Dozes::Alone {
+            return None;
+        }
+        local.turn_left.set(inner.pool.knobs.turn_budget);
+        local.picks.set(local.picks.get().wrapping_add(1));
+        local.kept.pop_front()
     }
 
     /// What to run now: the turn list within its budget, then what the strategy says. If that has nothing, the turn goes
@@ -217,40 +263,53 @@ impl Shift<'_> {
         may
     }
 
-    /// Attempts what is due, and runs what is finished. Whether to go on.
+    /// As `run`, of what this worker has reaped itself: it is its port's.
     #[inline(always)]
-    fn run(&mut self, inner: &Inner, local: &Local, completion: Completion) -> bool {
+    fn run_reaped(&mut self, inner: &Inner, local: &Local, reaped: Completion) -> Was {
+        match &header(reaped.ptr()).vtable().repeats {
+            Some(repeats) if reaped.is_due() => {
+                self.run_turn(inner, local, reaped.into_ptr(), repeats);
+                Was::Reaped
+            }
+            _ => self.run_other(inner, local, reaped),
+        }
+    }
+
+    #[inline(never)]
+    fn run_other(&mut self, inner: &Inner, local: &Local, other: Completion) -> Was {
+        self.run(inner, local, other)
+    }
+
+    /// Attempts what is due, and runs what is finished.
+    #[inline(always)]
+    fn run(&mut self, inner: &Inner, local: &Local, completion: Completion) -> Was {
         if !std::ptr::eq(Home::of(completion.ptr()), local.home()) {
             return self.run_of_another(completion);
         }
-        let finished = if completion.is_due() {
-            let cell = completion.into_ptr();
-            if let Some(repeats) = &header(cell).vtable().repeats {
-                return self.run_turn(inner, local, cell, repeats);
-            }
-            match inner.attempt(cell) {
-                Some(done) => done,
-                None => return true,
-            }
-        } else {
-            completion
-        };
+        if !completion.is_due() {
+            self.run_finished(local, completion);
+            return Was::Finished;
+        }
+        let cell = completion.into_ptr();
+        if let Some(repeats) = &header(cell).vtable().repeats {
+            self.run_turn(inner, local, cell, repeats);
+        } else if let Some(done) = inner.attempt(cell) {
+            self.run_finished(local, done);
+        }
+        Was::Reaped
+    }
+
+    #[inline(always)]
+    fn run_finished(&mut self, local: &Local, finished: Completion) {
         let depth = local.depth.get();
         local.depth.set(depth + 1);
         finished.run_uncrossed(local.home());
         self.ran_one(depth);
-        true
     }
 
     /// As `run`, of an operation that repeats: its turn is a piece of work of its own.
     #[inline(always)]
-    fn run_turn(
-        &mut self,
-        inner: &Inner,
-        local: &Local,
-        cell: Ptr,
-        repeats: &'static Repeats,
-    ) -> bool {
+    fn run_turn(&mut self, inner: &Inner, local: &Local, cell: Ptr, repeats: &'static Repeats) {
         let depth = local.depth.get();
         local.create();
         local.depth.set(depth + 1);
@@ -260,7 +319,6 @@ impl Shift<'_> {
             local.depth.set(depth);
             local.finish();
         }
-        true
     }
 
     /// A handler that was begun at that depth is over.
@@ -273,7 +331,7 @@ impl Shift<'_> {
 
     /// A strategy may have mixed up two ports: this one is run as if by hand.
     #[cold]
-    fn run_of_another(&mut self, completion: Completion) -> bool {
+    fn run_of_another(&mut self, completion: Completion) -> Was {
         let depth = self.local.depth.get();
         self.local.depth.set(depth + 1);
         let result = catch_unwind(AssertUnwindSafe(|| completion.run()));
@@ -282,7 +340,10 @@ impl Shift<'_> {
         if let Err(panic) = result {
             self.panicked(panic);
         }
-        self.ran.panic.is_none()
+        match self.ran.panic {
+            None => Was::Finished,
+            Some(_) => Was::Last,
+        }
     }
 
     #[cold]
