@@ -20,7 +20,9 @@ use crate::sync::mutant;
 pub(super) enum Dozes {
     /// The only worker, which keeps what it reaps: while it is awake nobody is parked, whom it could owe a seat.
     Alone,
+    /// One of several, or of a strategy that keeps what is reaped itself.
     Among,
+    /// Its work is bounded, or it spins, or has permits to give back.
     Never,
 }
 
@@ -45,6 +47,7 @@ impl Inner {
 }
 
 impl Shift<'_> {
+    /// `doze`, by itself: so that `work` stays small.
     #[inline(never)]
     pub(super) fn doze_among(&mut self, inner: &Inner, local: &Local) -> Option<Spree> {
         self.doze::<false>(inner, local)
