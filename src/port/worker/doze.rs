@@ -20,7 +20,9 @@ use crate::sync::mutant;
 pub(super) enum Dozes {
     /// The only worker, which keeps what it reaps: while it is awake nobody is parked, whom it could owe a seat.
     Alone,
+    /// One of several, or of a strategy that keeps what is reaped itself.
     Among,
+    /// Its work is bounded, or it spins, or has permits to give back.
     Never,
 }
 
@@ -55,6 +57,7 @@ impl Shift<'_> {
         }
     }
 
+    /// By itself, so that `work` stays small.
     #[inline(never)]
     fn doze_among(&mut self, inner: &Inner, local: &Local) -> Option<Spree> {
         self.doze_as::<false>(inner, local)
