@@ -1,7 +1,8 @@
 //! A stack for each worker, and everybody steals from the old end of the others'.
 //!
 //! A worker takes from the young end of its own, where the data are warm and the tree is narrow; what it leaves is stolen
-//! from the old end, where the large subtrees are. What comes from outside, and what does not fit, goes through an injector.
+//! from the old end, where the large subtrees are. What does not fit goes to an injector of the worker's own, which others touch only when
+//! they have nothing else: two workers that overflow must not meet at each. What comes from outside goes through one for all.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -31,7 +32,15 @@ const OLDEST_EVERY: usize = 64;
 #[derive(Default)]
 pub struct WorkStealing {
     injector: Injector,
-    workers: Box<[CachePadded<Stack>]>,
+    workers: Box<[CachePadded<Own>]>,
+}
+
+/// One worker's.
+#[derive(Default)]
+struct Own {
+    stack: Stack,
+    /// What did not fit.
+    over: Injector,
 }
 
 impl WorkStealing {
@@ -42,45 +51,54 @@ impl WorkStealing {
 
     #[inline]
     fn push(&self, completion: Completion, worker: Worker<'_>) -> Placed {
-        let left = match self.workers.get(worker.index()) {
-            Some(own) => worker.push(own, completion),
-            None => Err(completion),
+        let Some(own) = self.workers.get(worker.index()) else {
+            self.injector.push(completion);
+            return Placed::Shared;
         };
-        match left {
+        match worker.push(&own.stack, completion) {
             // Nobody else looks, and it does before it sleeps.
             Ok(()) if worker.threads() == 1 => Placed::Own,
             Ok(()) => Placed::Shared,
-            Err(over) => self.inject(over),
+            Err(over) => own.overflow(over),
         }
     }
 
-    #[cold]
-    fn inject(&self, completion: Completion) -> Placed {
-        if mutant("overflow-forgotten") {
-            drop(completion);
-        } else {
-            self.injector.push(completion);
-        }
-        Placed::Shared
-    }
-
-    /// What there is for a worker whose own stack is empty: of what came from outside, or of the others', beginning with the next.
-    fn forage(&self, worker: Worker<'_>) -> Option<Completion> {
-        self.injector.pop().or_else(|| {
+    /// What there is for a worker whose own stack is empty: of what did not fit there, of what came from outside, or of the others',
+    /// beginning with the next.
+    fn forage(&self, own: &Own, worker: Worker<'_>) -> Option<Completion> {
+        let from_outside = || self.injector.pop();
+        own.over.pop().or_else(from_outside).or_else(|| {
             let (before, from) = self.workers.split_at(worker.index());
-            let others = from.iter().skip(1).chain(before);
-            others.into_iter().find_map(|own| worker.steal(own))
+            let mut others = from.iter().skip(1).chain(before);
+            others.find_map(|other| worker.steal(&other.stack).or_else(|| other.over.pop()))
         })
     }
 
     /// Each source in turn, so that none of them can starve another.
     #[cold]
-    fn oldest(&self, own: &Stack, worker: Worker<'_>) -> Option<Completion> {
-        match worker.picks() / OLDEST_EVERY % 3 {
+    fn oldest(&self, own: &Own, worker: Worker<'_>) -> Option<Completion> {
+        match worker.picks() / OLDEST_EVERY % 4 {
             0 => self.injector.pop(),
-            1 => worker.steal(own),
+            1 => worker.steal(&own.stack),
+            2 => own.over.pop(),
             _ => worker.take_kept(),
         }
+    }
+}
+
+impl Own {
+    #[cold]
+    fn overflow(&self, completion: Completion) -> Placed {
+        if mutant("overflow-forgotten") {
+            drop(completion);
+        } else {
+            self.over.push(completion);
+        }
+        Placed::Shared
+    }
+
+    fn is_empty(&self) -> bool {
+        self.stack.is_empty() && self.over.is_empty()
     }
 }
 
@@ -116,12 +134,12 @@ impl Dispatcher for WorkStealing {
         }
         worker
             .take_kept()
-            .or_else(|| worker.pop(own))
-            .or_else(|| self.forage(worker))
+            .or_else(|| worker.pop(&own.stack))
+            .or_else(|| self.forage(own, worker))
     }
 
     fn stack(&self, worker: Worker<'_>) -> Option<&Stack> {
-        self.workers.get(worker.index()).map(|own| &**own)
+        self.workers.get(worker.index()).map(|own| &own.stack)
     }
 
     fn is_empty(&self) -> bool {
