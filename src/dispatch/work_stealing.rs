@@ -14,8 +14,12 @@ use crate::completion::Completion;
 use crate::error::BuildError;
 use crate::sync::mutant;
 
-/// How often a worker takes what is oldest instead of what is youngest: a handler that posts itself starves nobody.
-const OLDEST_EVERY: usize = 64;
+/// How often a worker asks one of the sources that it does not take from, so that a handler that posts itself starves nobody.
+const ASK_EVERY: usize = 64;
+
+/// At which of these it asks the old end of its own stack, or what did not fit there; in turn. Seldom: what is there is most of the work,
+/// and each time it is begun with, a part of it stays behind, cold.
+const OLD_EVERY: usize = 16;
 
 /// Each thread has a stack of its own, which idle threads steal from. For handlers that post more handlers.
 ///
@@ -74,13 +78,14 @@ impl WorkStealing {
         })
     }
 
-    /// Each source in turn, so that none of them can starve another.
+    /// Each source in its turn, so that none of them can starve another.
     #[cold]
-    fn oldest(&self, own: &Own, worker: Worker<'_>) -> Option<Completion> {
-        match worker.picks() / OLDEST_EVERY % 4 {
-            0 => self.injector.pop(),
-            1 => worker.steal(&own.stack),
-            2 => own.over.pop(),
+    fn other(&self, own: &Own, worker: Worker<'_>) -> Option<Completion> {
+        let asked = worker.picks() / ASK_EVERY;
+        match (asked % OLD_EVERY, asked % 2) {
+            (1, _) if asked / OLD_EVERY % 2 == 0 => worker.steal(&own.stack),
+            (1, _) => own.over.pop(),
+            (_, 0) => self.injector.pop(),
             _ => worker.take_kept(),
         }
     }
@@ -127,9 +132,9 @@ impl Dispatcher for WorkStealing {
 
     fn next(&self, worker: Worker<'_>) -> Option<Completion> {
         let own = self.workers.get(worker.index())?;
-        if worker.picks() % OLDEST_EVERY == 0 {
-            if let Some(oldest) = self.oldest(own, worker) {
-                return Some(oldest);
+        if worker.picks() % ASK_EVERY == 0 {
+            if let Some(other) = self.other(own, worker) {
+                return Some(other);
             }
         }
         worker
