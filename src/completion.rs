@@ -92,6 +92,12 @@ impl Completion {
         }
     }
 
+    /// Whether it is of that home's port.
+    #[inline]
+    pub(crate) fn is_of(&self, home: &Home) -> bool {
+        std::ptr::eq(Home::of(self.0), home)
+    }
+
     /// Runs the handler on this thread; false if the operation turned out not to be finished yet and has
     /// gone back to the port, which completes it later. A turn of [`reply_each`](crate::net::TcpStream::reply_each) is a handler, too: what
     /// follows it, the next turn or the end, is another completion.
@@ -140,6 +146,18 @@ impl Completion {
         }
         // SAFETY: a completion owns its cell; a cell's table is its body's.
         unsafe { (table.run)(self.into_ptr(), home) };
+    }
+
+    /// As `run_uncrossed`, if it is a posted call that takes up no room; else it is given back.
+    #[inline(always)]
+    pub(crate) fn run_posted(self, home: &Home) -> Result<(), Self> {
+        let table = header(self.0).vtable();
+        if !table.posted {
+            return Err(self);
+        }
+        // SAFETY: as above.
+        unsafe { (table.run)(self.into_ptr(), home) };
+        Ok(())
     }
 
     #[cold]
@@ -374,6 +392,7 @@ const fn call_table<F: FnOnce() + Send + 'static>(counted: bool) -> VTable {
     VTable {
         class: class_of::<F>(),
         counted,
+        posted: !counted,
         run: run_call::<F>,
         discard: discard_call::<F>,
         ..VTable::NOTHING

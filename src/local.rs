@@ -213,12 +213,13 @@ impl Local {
         }
     }
 
-    /// Puts `completion` on its stack, or gives it back.
+    /// Puts `completion`, which is of its port, on its stack, or gives it back.
     #[inline]
     pub(crate) fn push(&self, completion: Completion) -> Result<(), Completion> {
+        debug_assert!(completion.is_of(self.home()));
         // SAFETY: whoever set it promised that it lives.
         match unsafe { self.stack.get().as_ref() } {
-            // SAFETY: this worker's, which this thread is.
+            // SAFETY: this worker's, which this thread is; and its port's, as the caller says.
             Some(stack) => unsafe { stack.push(completion) },
             None => Err(completion),
         }
@@ -227,13 +228,31 @@ impl Local {
     /// What comes next by itself: the youngest of its stack, if it has one, keeps nothing, and it is not the strategy's turn.
     #[inline]
     pub(crate) fn pop(&self) -> Option<Completion> {
-        // SAFETY: whoever set it promised that it lives.
-        let stack = unsafe { self.stack.get().as_ref() }?;
         if self.picks.get() % ASK_EVERY == 0 || !self.kept.is_empty() {
             return None;
         }
+        self.pop_stack()
+    }
+
+    /// The youngest of its stack, if it has one.
+    #[inline(always)]
+    pub(crate) fn pop_stack(&self) -> Option<Completion> {
+        // SAFETY: whoever set it promised that it lives.
+        let stack = unsafe { self.stack.get().as_ref() }?;
         // SAFETY: this worker's, which this thread is.
         unsafe { stack.pop(self) }
+    }
+
+    /// Whether there is something on its stack.
+    #[inline(always)]
+    pub(crate) fn has_stacked(&self) -> bool {
+        // SAFETY: whoever set it promised that it lives.
+        unsafe { self.stack.get().as_ref() }.is_some_and(|stack| !stack.is_empty())
+    }
+
+    /// How many picks there are before the one that is the strategy's turn.
+    pub(crate) fn picks_to_strategy(&self) -> usize {
+        ASK_EVERY - 1 - self.picks.get() % ASK_EVERY
     }
 
     /// What comes next by itself of what the worker keeps, if it is not the strategy's turn.

@@ -200,6 +200,7 @@ impl Injector {
     }
 
     /// Takes the oldest. Locks, for a few instructions.
+    #[inline]
     pub fn pop(&self) -> Option<Completion> {
         if self.is_empty() {
             return None;
@@ -208,6 +209,7 @@ impl Injector {
     }
 
     /// The rest of `pop`, without the look that spares an empty queue's lock.
+    #[inline(never)]
     pub(crate) fn pop_locked(&self) -> Option<Completion> {
         let list = self.out.list.lock();
         let len = own(&self.out.len);
@@ -236,6 +238,7 @@ impl Injector {
     }
 
     /// Whether nothing is queued. Never true while something is whose `push` returned before.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         // The inbox first: Acquire, so that whoever sees it emptied sees the raised length.
         self.inbox.load(Ordering::Acquire).is_null() && self.out.len.load(Ordering::Relaxed) == 0

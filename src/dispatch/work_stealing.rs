@@ -70,12 +70,13 @@ impl WorkStealing {
     /// What there is for a worker whose own stack is empty: of what did not fit there, of what came from outside, or of the others',
     /// beginning with the next.
     fn forage(&self, own: &Own, worker: Worker<'_>) -> Option<Completion> {
-        let from_outside = || self.injector.pop();
-        own.over.pop().or_else(from_outside).or_else(|| {
-            let (before, from) = self.workers.split_at(worker.index());
-            let mut others = from.iter().skip(1).chain(before);
-            others.find_map(|other| worker.steal(&other.stack).or_else(|| other.over.pop()))
-        })
+        let found = own.over.pop().or_else(|| self.injector.pop());
+        if found.is_some() || worker.threads() == 1 {
+            return found;
+        }
+        let (before, from) = self.workers.split_at(worker.index());
+        let mut others = from.iter().skip(1).chain(before);
+        others.find_map(|other| worker.steal(&other.stack).or_else(|| other.over.pop()))
     }
 
     /// Each source in its turn, so that none of them can starve another.
@@ -148,8 +149,11 @@ impl Dispatcher for WorkStealing {
     }
 
     fn is_empty(&self) -> bool {
-        self.injector.is_empty()
-            && (mutant("steal-not-looked-at") || self.workers.iter().all(|own| own.is_empty()))
+        let stacks = || match &*self.workers {
+            [only] => only.is_empty(), // As often as a lone worker waits; a loop over one costs more.
+            many => many.iter().all(|own| own.is_empty()),
+        };
+        self.injector.is_empty() && (mutant("steal-not-looked-at") || stacks())
     }
 
     fn finishes_in_turn(&self) -> bool {

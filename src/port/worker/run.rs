@@ -78,8 +78,15 @@ impl Shift<'_> {
     /// Runs that many, or fewer if this worker is to return; false if it found nothing to run.
     fn run_some(&mut self, most: usize) -> bool {
         let (inner, local) = (self.inner, self.local);
-        for _ in 0..most {
-            let Some(completion) = self.pick(inner, local) else {
+        let mut left = most;
+        if local.has_stacked() && !self.fresh {
+            left -= self.run_stack(inner, local, most);
+            if self.is_halted() {
+                return true;
+            }
+        }
+        while left > 0 {
+            let Some(completion) = self.pick(inner, local, &mut left) else {
                 return false;
             };
             if self.fresh {
@@ -92,17 +99,51 @@ impl Shift<'_> {
         true
     }
 
-    /// What to run now: the turn list within its budget, then what the strategy says. If that has nothing, the turn goes
+    /// Runs what is on this worker's stack, as long as `pick` would say that: at most so many, none of them at a pick at which it looks
+    /// elsewhere. How many it was. What stays as it is, is asked once; calls to this worker alone wait as long as that.
+    #[inline(never)]
+    fn run_stack(&mut self, inner: &Inner, local: &Local, most: usize) -> usize {
+        let most = most.min(local.picks_to_strategy()).min(self.to_look - 1);
+        if inner.permits.are_limited() || inner.affinity.is_used() || self.serves_handler {
+            return 0;
+        }
+        // All of them beforehand, since a handler may panic.
+        self.to_look -= most;
+        let depth = local.depth.get();
+        let mut ran = 0;
+        while ran < most && local.turn.is_empty() && local.kept.is_empty() && !inner.is_stopped() {
+            let Some(completion) = local.pop_stack() else {
+                break;
+            };
+            ran += 1;
+            local.turn_left.set(inner.pool.knobs.turn_budget);
+            local.picks.set(local.picks.get().wrapping_add(1));
+            local.depth.set(depth + 1);
+            match completion.run_posted(local.home()) {
+                Ok(()) => self.ran_one(depth),
+                Err(other) => {
+                    local.depth.set(depth);
+                    self.run(inner, local, other);
+                    break;
+                }
+            }
+        }
+        self.to_look += most - ran;
+        ran
+    }
+
+    /// What to run now, of so many that are left: the turn list within its budget, then what the strategy says. If that has nothing, the turn goes
     /// on; else what is left of it joins the back of the queue.
     #[inline(always)]
-    fn pick(&mut self, inner: &Inner, local: &Local) -> Option<Completion> {
+    fn pick(&mut self, inner: &Inner, local: &Local, left: &mut usize) -> Option<Completion> {
+        *left -= 1;
         if inner.permits.are_limited() && !self.may_run() {
             return self.next_unpermitted();
         }
         let in_turn = !local.turn.is_empty();
-        let left = local.turn_left.get();
-        if in_turn && left > 0 {
-            local.turn_left.set(left - 1);
+        let turn_left = local.turn_left.get();
+        if in_turn && turn_left > 0 {
+            local.turn_left.set(turn_left - 1);
             return local.turn.pop_front();
         }
         local.turn_left.set(inner.pool.knobs.turn_budget);
@@ -114,11 +155,14 @@ impl Shift<'_> {
         let next = if inner.affinity.is_used() {
             self.next_of_both()
         } else {
-            let own = match inner.keeps_reaped {
-                true => local.pop_kept().or_else(|| local.pop()),
-                false => local.pop(),
+            let kept = match inner.keeps_reaped {
+                true => local.pop_kept(),
+                false => None,
             };
-            own.or_else(|| inner.dispatcher.next(Worker::new(local)))
+            // What is below it has its own way, which is shorter.
+            let stack = || local.pop().inspect(|_| *left = 0);
+            kept.or_else(stack)
+                .or_else(|| inner.dispatcher.next(Worker::new(local)))
         };
         match next {
             Some(next) if in_turn => Some(self.end_turn(next)),
