@@ -81,6 +81,28 @@ const POLLS: usize = 32;
 
 thread_pointer!(CURRENT: Local);
 
+/// What is on the stack of the worker that this thread is.
+#[derive(Clone, Copy)]
+pub(crate) struct Stacked<'a> {
+    stack: &'a Stack,
+    local: &'a Local,
+}
+
+impl Stacked<'_> {
+    /// The youngest.
+    #[inline(always)]
+    pub(crate) fn pop(self) -> Option<Completion> {
+        // SAFETY: this worker's, which this thread is.
+        unsafe { self.stack.pop(self.local) }
+    }
+
+    /// Whether there is nothing.
+    #[inline(always)]
+    pub(crate) fn is_empty(self) -> bool {
+        self.stack.is_empty()
+    }
+}
+
 /// A worker that this thread is: a link of the chain of them, the innermost first, in which one that works nested is twice. It stands on
 /// the stack of `enter`.
 struct Entered {
@@ -231,23 +253,15 @@ impl Local {
         if self.picks.get() % ASK_EVERY == 0 || !self.kept.is_empty() {
             return None;
         }
-        self.pop_stack()
+        self.stacked()?.pop()
     }
 
-    /// The youngest of its stack, if it has one.
+    /// What is on its stack, if it has one.
     #[inline(always)]
-    pub(crate) fn pop_stack(&self) -> Option<Completion> {
+    pub(crate) fn stacked(&self) -> Option<Stacked<'_>> {
         // SAFETY: whoever set it promised that it lives.
         let stack = unsafe { self.stack.get().as_ref() }?;
-        // SAFETY: this worker's, which this thread is.
-        unsafe { stack.pop(self) }
-    }
-
-    /// Whether there is something on its stack.
-    #[inline(always)]
-    pub(crate) fn has_stacked(&self) -> bool {
-        // SAFETY: whoever set it promised that it lives.
-        unsafe { self.stack.get().as_ref() }.is_some_and(|stack| !stack.is_empty())
+        Some(Stacked { stack, local: self })
     }
 
     /// How many picks there are before the one that is the strategy's turn.

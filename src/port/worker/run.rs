@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::{Bounds, Idle, Shift};
 use crate::cell::{Home, Ptr, Repeats, header};
 use crate::completion::{Attempt, Completion};
-use crate::local::Local;
+use crate::local::{Local, Stacked};
 use crate::port::dispatcher::Worker;
 use crate::port::pool::PanicPolicy;
 use crate::port::{Inner, Route, halt};
@@ -79,8 +79,9 @@ impl Shift<'_> {
     fn run_some(&mut self, most: usize) -> bool {
         let (inner, local) = (self.inner, self.local);
         let mut left = most;
-        if local.has_stacked() && !self.fresh {
-            left -= self.run_stack(inner, local, most);
+        let stacked = local.stacked().filter(|stacked| !stacked.is_empty());
+        if let Some(stacked) = stacked.filter(|_| !self.fresh) {
+            left -= self.run_stack(inner, local, stacked, most);
             if self.is_halted() {
                 return true;
             }
@@ -100,34 +101,42 @@ impl Shift<'_> {
     }
 
     /// Runs what is on this worker's stack, as long as `pick` would say that: at most so many, none of them at a pick at which it looks
-    /// elsewhere. How many it was. What stays as it is, is asked once; calls to this worker alone wait as long as that.
+    /// elsewhere. How many it was. What seldom changes is asked once; so calls to this worker alone may wait for that many.
     #[inline(never)]
-    fn run_stack(&mut self, inner: &Inner, local: &Local, most: usize) -> usize {
-        let most = most.min(local.picks_to_strategy()).min(self.to_look - 1);
+    fn run_stack(
+        &mut self,
+        inner: &Inner,
+        local: &Local,
+        stacked: Stacked<'_>,
+        most: usize,
+    ) -> usize {
         if inner.permits.are_limited() || inner.affinity.is_used() || self.serves_handler {
             return 0;
         }
-        // All of them beforehand, since a handler may panic.
+        let most = most.min(local.picks_to_strategy()).min(self.to_look - 1);
+        // All of them beforehand, since a handler may panic. For the same reason the depth is that of a handler: between two of them
+        // nobody's code runs that could.
         self.to_look -= most;
         let depth = local.depth.get();
+        local.depth.set(depth + 1);
+        let (home, budget) = (local.home(), inner.pool.knobs.turn_budget);
         let mut ran = 0;
         while ran < most && local.turn.is_empty() && local.kept.is_empty() && !inner.is_stopped() {
-            let Some(completion) = local.pop_stack() else {
+            let Some(completion) = stacked.pop() else {
                 break;
             };
             ran += 1;
-            local.turn_left.set(inner.pool.knobs.turn_budget);
+            local.turn_left.set(budget);
             local.picks.set(local.picks.get().wrapping_add(1));
-            local.depth.set(depth + 1);
-            match completion.run_posted(local.home()) {
-                Ok(()) => self.ran_one(depth),
-                Err(other) => {
-                    local.depth.set(depth);
-                    self.run(inner, local, other);
-                    break;
-                }
+            if let Err(operation) = completion.run_posted(home) {
+                local.depth.set(depth);
+                self.run(inner, local, operation);
+                break;
             }
+            local.finish();
+            self.ran.handlers += 1;
         }
+        local.depth.set(depth);
         self.to_look += most - ran;
         ran
     }
