@@ -148,16 +148,19 @@ impl Completion {
         unsafe { (table.run)(self.into_ptr(), home) };
     }
 
-    /// As `run_uncrossed`, if it is a posted call that takes up no room; else it is given back.
+    /// Whether it is a posted call that takes up no room.
     #[inline(always)]
-    pub(crate) fn run_posted(self, home: &Home) -> Result<(), Self> {
+    pub(crate) fn is_posted(&self) -> bool {
+        header(self.0).vtable().posted
+    }
+
+    /// As `run_uncrossed`, of what takes up no room.
+    #[inline(always)]
+    pub(crate) fn run_uncounted(self, home: &Home) {
         let table = header(self.0).vtable();
-        if !table.posted {
-            return Err(self);
-        }
+        debug_assert!(!table.counted);
         // SAFETY: as above.
         unsafe { (table.run)(self.into_ptr(), home) };
-        Ok(())
     }
 
     #[cold]

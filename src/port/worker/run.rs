@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use super::{Bounds, Idle, Shift};
-use crate::cell::{Home, Ptr, Repeats, header};
+use crate::cell::{Ptr, Repeats, header};
 use crate::completion::{Attempt, Completion};
 use crate::local::{Local, Stacked};
 use crate::port::dispatcher::Worker;
@@ -128,11 +128,12 @@ impl Shift<'_> {
             ran += 1;
             local.turn_left.set(budget);
             local.picks.set(local.picks.get().wrapping_add(1));
-            if let Err(operation) = completion.run_posted(home) {
+            if !completion.is_posted() {
                 local.depth.set(depth);
-                self.run(inner, local, operation);
+                self.run(inner, local, completion);
                 break;
             }
+            completion.run_uncounted(home);
             local.finish();
             self.ran.handlers += 1;
         }
@@ -244,7 +245,7 @@ impl Shift<'_> {
     /// Attempts what is due, and runs what is finished. Whether to go on.
     #[inline(always)]
     fn run(&mut self, inner: &Inner, local: &Local, completion: Completion) -> bool {
-        if !std::ptr::eq(Home::of(completion.ptr()), local.home()) {
+        if !completion.is_of(local.home()) {
             return self.run_of_another(completion);
         }
         let finished = if completion.is_due() {
