@@ -92,6 +92,12 @@ impl Completion {
         }
     }
 
+    /// Whether it is of that home's port.
+    #[inline]
+    pub(crate) fn is_of(&self, home: &Home) -> bool {
+        std::ptr::eq(Home::of(self.0), home)
+    }
+
     /// Runs the handler on this thread; false if the operation turned out not to be finished yet and has
     /// gone back to the port, which completes it later. A turn of [`reply_each`](crate::net::TcpStream::reply_each) is a handler, too: what
     /// follows it, the next turn or the end, is another completion.
@@ -139,6 +145,21 @@ impl Completion {
             return self.run_counted(home);
         }
         // SAFETY: a completion owns its cell; a cell's table is its body's.
+        unsafe { (table.run)(self.into_ptr(), home) };
+    }
+
+    /// Whether it is a posted call that takes up no room.
+    #[inline(always)]
+    pub(crate) fn is_posted(&self) -> bool {
+        header(self.0).vtable().posted
+    }
+
+    /// As `run_uncrossed`, of what takes up no room.
+    #[inline(always)]
+    pub(crate) fn run_uncounted(self, home: &Home) {
+        let table = header(self.0).vtable();
+        debug_assert!(!table.counted);
+        // SAFETY: as above.
         unsafe { (table.run)(self.into_ptr(), home) };
     }
 
@@ -374,6 +395,7 @@ const fn call_table<F: FnOnce() + Send + 'static>(counted: bool) -> VTable {
     VTable {
         class: class_of::<F>(),
         counted,
+        posted: !counted,
         run: run_call::<F>,
         discard: discard_call::<F>,
         ..VTable::NOTHING

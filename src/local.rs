@@ -82,6 +82,28 @@ const POLLS: usize = 32;
 
 thread_pointer!(CURRENT: Local);
 
+/// What is on the stack of the worker that this thread is.
+#[derive(Clone, Copy)]
+pub(crate) struct Stacked<'a> {
+    stack: &'a Stack,
+    local: &'a Local,
+}
+
+impl Stacked<'_> {
+    /// The youngest.
+    #[inline(always)]
+    pub(crate) fn pop(self) -> Option<Completion> {
+        // SAFETY: this worker's, which this thread is.
+        unsafe { self.stack.pop(self.local) }
+    }
+
+    /// Whether there is nothing.
+    #[inline(always)]
+    pub(crate) fn is_empty(self) -> bool {
+        self.stack.is_empty()
+    }
+}
+
 /// A worker that this thread is: a link of the chain of them, the innermost first, in which one that works nested is twice. It stands on
 /// the stack of `enter`.
 struct Entered {
@@ -215,12 +237,13 @@ impl Local {
         }
     }
 
-    /// Puts `completion` on its stack, or gives it back.
+    /// Puts `completion`, which is of its port, on its stack, or gives it back.
     #[inline]
     pub(crate) fn push(&self, completion: Completion) -> Result<(), Completion> {
+        debug_assert!(completion.is_of(self.home()));
         // SAFETY: whoever set it promised that it lives.
         match unsafe { self.stack.get().as_ref() } {
-            // SAFETY: this worker's, which this thread is.
+            // SAFETY: this worker's, which this thread is; and its port's, as the caller says.
             Some(stack) => unsafe { stack.push(completion) },
             None => Err(completion),
         }
@@ -229,13 +252,23 @@ impl Local {
     /// What comes next by itself: the youngest of its stack, if it has one, keeps nothing, and it is not the strategy's turn.
     #[inline]
     pub(crate) fn pop(&self) -> Option<Completion> {
-        // SAFETY: whoever set it promised that it lives.
-        let stack = unsafe { self.stack.get().as_ref() }?;
         if self.picks.get() % ASK_EVERY == 0 || !self.kept.is_empty() {
             return None;
         }
-        // SAFETY: this worker's, which this thread is.
-        unsafe { stack.pop(self) }
+        self.stacked()?.pop()
+    }
+
+    /// What is on its stack, if it has one.
+    #[inline(always)]
+    pub(crate) fn stacked(&self) -> Option<Stacked<'_>> {
+        // SAFETY: whoever set it promised that it lives.
+        let stack = unsafe { self.stack.get().as_ref() }?;
+        Some(Stacked { stack, local: self })
+    }
+
+    /// How many picks there are before the one that is the strategy's turn.
+    pub(crate) fn picks_to_strategy(&self) -> usize {
+        ASK_EVERY - 1 - self.picks.get() % ASK_EVERY
     }
 
     /// What comes next by itself of what the worker keeps, if it is not the strategy's turn.

@@ -210,6 +210,7 @@ impl Injector {
     }
 
     /// The rest of `pop`, without the look that spares an empty queue's lock.
+    #[inline(never)]
     pub(crate) fn pop_locked(&self) -> Option<Completion> {
         let list = self.out.list.lock();
         let len = own(&self.out.len);

@@ -445,7 +445,7 @@ fn mutant_no_fence_before_the_sleeper_is_looked_at() {
     );
 }
 
-/// A handler posts more than its worker's stack holds, while another steals: what is over goes to the injector.
+/// A handler posts more than its worker's stack holds, while another steals: what is over goes to a queue beside it.
 fn overflow(seen: &Seen) {
     const POSTS: usize = 3;
     let port = port(Strategy::WorkStealing, 2, 2, 0);
@@ -484,5 +484,43 @@ fn mutant_what_overflows_is_forgotten() {
     kills(
         "overflow-forgotten",
         "a_full_stack_overflows_and_loses_nothing",
+    );
+}
+
+/// As above, and the handler waits for the last, which did not fit or did: a thief must come for it.
+fn overflow_while_waiting(seen: &Seen) {
+    let port = port(Strategy::WorkStealing, 2, 2, 0);
+    let done = Wait::default();
+    port.port.post({
+        let (port, done) = (port.clone(), done.clone());
+        move || {
+            port.port.post(|| {});
+            port.port.post(|| {});
+            port.port.post({
+                let done = done.clone();
+                move || done.happen()
+            });
+            done.wait();
+        }
+    });
+    let other = workers(&port, 1);
+    assert_eq!(port.work() + join(other), 4);
+    seen.saw("taken");
+}
+
+#[test]
+fn what_overflows_is_taken_while_its_poster_waits() {
+    model(
+        "what_overflows_is_taken_while_its_poster_waits",
+        &["taken"],
+        overflow_while_waiting,
+    );
+}
+
+#[test]
+fn mutant_what_overflowed_is_not_looked_at_before_sleep() {
+    kills(
+        "overflow-not-looked-at",
+        "what_overflows_is_taken_while_its_poster_waits",
     );
 }

@@ -1,7 +1,7 @@
-//! The Linux fast path: an epoll instance of our own, waited on directly.
+//! The Linux fast path: `polling`'s epoll instance, waited on directly.
 //!
-//! (`polling::Poller::wait` is five system calls each time, so the port makes the one that matters itself.)
-//! Registrations are edge-triggered, in both directions, with `EPOLLRDHUP`, made once, at the first
+//! `polling::Poller` owns the epoll descriptor; its `wait` is five system calls each time, so the port makes the one
+//! that matters itself. Registrations are edge-triggered, in both directions, with `EPOLLRDHUP`, made once, at the first
 //! operation that would block. Waking is an edge-triggered eventfd of our own, written and never read; the nearest
 //! timer is an edge-triggered timerfd, so that no wait needs a timeout, an earlier deadline needs no
 //! wake-up, and the kernel wakes just one of the threads that sit. (Measured: `docs/decisions.md`.)

@@ -39,6 +39,8 @@ pub(crate) struct VTable {
     pub(crate) class: Class,
     /// Whether it takes up room, which it makes again when it is done with: see [`Pressure`].
     pub(crate) counted: bool,
+    /// Whether it is a posted call that takes up no room: never due.
+    pub(crate) posted: bool,
     /// Moves the body out, frees the cell, calls the handler.
     pub(crate) run: Run,
     /// Moves the body out, frees the cell, drops the body.
@@ -72,6 +74,7 @@ impl VTable {
         reads: false,
         class: Class::Small,
         counted: false,
+        posted: false,
         run: |_, _| {},
         discard: |_, _| {},
         plain: false,

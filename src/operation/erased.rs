@@ -78,6 +78,7 @@ pub(super) const fn plain_table<S: Body>(
         },
         class: class_of::<S>(),
         counted: false,
+        posted: false,
         run,
         discard,
         plain: false,

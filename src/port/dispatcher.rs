@@ -166,13 +166,13 @@ impl<'a> Worker<'a> {
     ///
     /// # Errors
     ///
-    /// With the completion, if there is no room, or it is another worker's stack.
+    /// With the completion, if there is no room, or it is another worker's stack, or the completion another port's.
     #[inline]
     pub fn push(self, stack: &Stack, completion: Completion) -> Result<(), Completion> {
-        if !stack.is_of(self.0) {
+        if !stack.is_of(self.0) || !completion.is_of(self.0.home()) {
             return Err(completion);
         }
-        // SAFETY: this thread is the worker, and a `Worker` does not leave its thread.
+        // SAFETY: this thread is the worker, and a `Worker` does not leave its thread; the port is the completion's.
         unsafe { stack.push(completion) }
     }
 

@@ -57,7 +57,7 @@ impl Stack {
     ///
     /// # Safety
     ///
-    /// It is of the worker that this thread is.
+    /// It is of the worker that this thread is, and the completion of that worker's port.
     #[inline]
     pub(crate) unsafe fn push(&self, completion: Completion) -> Result<(), Completion> {
         self.deque.push(completion.into_ptr()).map_err(out)

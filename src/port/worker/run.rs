@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::doze::Dozes;
 use super::{Bounds, Idle, Shift};
-use crate::cell::{Home, Ptr, Repeats, header};
+use crate::cell::{Ptr, Repeats, header};
 use crate::completion::{Attempt, Completion};
-use crate::local::Local;
+use crate::local::{Local, Stacked};
 use crate::port::dispatcher::Worker;
 use crate::port::pool::PanicPolicy;
 use crate::port::{Inner, Route, halt};
@@ -104,8 +104,15 @@ impl Shift<'_> {
     fn run_some(&mut self, most: usize) -> Spree {
         let (inner, local) = (self.inner, self.local);
         let mut left = most;
+        let stacked = local.stacked().filter(|stacked| !stacked.is_empty());
+        if let Some(stacked) = stacked.filter(|_| !self.fresh) {
+            left -= self.run_stack(inner, local, stacked, most);
+            if self.is_halted() || left == 0 {
+                return Spree::Ran;
+            }
+        }
         loop {
-            if let Some(picked) = self.pick(inner, local) {
+            if let Some(picked) = self.pick(inner, local, &mut left) {
                 if self.fresh {
                     self.found();
                 }
@@ -165,10 +172,52 @@ impl Shift<'_> {
         local.kept.pop_front()
     }
 
-    /// What to run now: the turn list within its budget, then what the strategy says. If that has nothing, the turn goes
-    /// on; else what is left of it joins the back of the queue.
+    /// Runs what is on this worker's stack, as long as `pick` would say that: at most so many, none of them at a pick at which it looks
+    /// elsewhere. How many it was. What seldom changes is asked once; so calls to this worker alone may wait for that many.
+    #[inline(never)]
+    fn run_stack(
+        &mut self,
+        inner: &Inner,
+        local: &Local,
+        stacked: Stacked<'_>,
+        most: usize,
+    ) -> usize {
+        if inner.permits.are_limited() || inner.affinity.is_used() || self.serves_handler {
+            return 0;
+        }
+        let most = most.min(local.picks_to_strategy()).min(self.to_look - 1);
+        // All of them beforehand, since a handler may panic. For the same reason the depth is that of a handler: between two of them
+        // nobody's code runs that could.
+        self.to_look -= most;
+        let depth = local.depth.get();
+        local.depth.set(depth + 1);
+        let (home, budget) = (local.home(), inner.pool.knobs.turn_budget);
+        let mut ran = 0;
+        while ran < most && local.turn.is_empty() && local.kept.is_empty() && !inner.is_stopped() {
+            let Some(completion) = stacked.pop() else {
+                break;
+            };
+            ran += 1;
+            local.turn_left.set(budget);
+            local.picks.set(local.picks.get().wrapping_add(1));
+            if !completion.is_posted() {
+                local.depth.set(depth);
+                self.run(inner, local, completion);
+                break;
+            }
+            completion.run_uncounted(home);
+            local.finish();
+            self.ran.handlers += 1;
+        }
+        local.depth.set(depth);
+        self.to_look += most - ran;
+        ran
+    }
+
+    /// What to run now, of so many that are left: the turn list within its budget, then what the strategy says. If that has nothing, the
+    /// turn goes on; else what is left of it joins the back of the queue.
     #[inline(always)]
-    fn pick(&mut self, inner: &Inner, local: &Local) -> Option<Completion> {
+    fn pick(&mut self, inner: &Inner, local: &Local, left: &mut usize) -> Option<Completion> {
         if inner.permits.are_limited() && !self.may_run() {
             return self.next_unpermitted();
         }
@@ -189,11 +238,14 @@ impl Shift<'_> {
         let next = if inner.affinity.is_used() {
             self.next_of_both()
         } else {
-            let own = match inner.keeps_reaped {
-                true => local.pop_kept().or_else(|| local.pop()),
-                false => local.pop(),
+            let kept = match inner.keeps_reaped {
+                true => local.pop_kept(),
+                false => None,
             };
-            own.or_else(|| inner.dispatcher.next(Worker::new(local)))
+            // What is below it has its own way, which is shorter.
+            let stack = || local.pop().inspect(|_| *left = 1);
+            kept.or_else(stack)
+                .or_else(|| inner.dispatcher.next(Worker::new(local)))
         };
         match next {
             Some(next) if in_turn => Some(self.end_turn(next)),
@@ -283,7 +335,7 @@ impl Shift<'_> {
     /// Attempts what is due, and runs what is finished.
     #[inline(always)]
     fn run(&mut self, inner: &Inner, local: &Local, completion: Completion) -> Was {
-        if !std::ptr::eq(Home::of(completion.ptr()), local.home()) {
+        if !completion.is_of(local.home()) {
             return self.run_of_another(completion);
         }
         if !completion.is_due() {
