@@ -47,25 +47,19 @@ impl Inner {
 }
 
 impl Shift<'_> {
-    /// Sleeps, if it may go that way. How the spree ends, if this was not all.
-    #[inline(always)]
-    pub(super) fn doze(&mut self, inner: &Inner, local: &Local) -> Option<Spree> {
-        match self.dozes {
-            Dozes::Alone => self.doze_as::<true>(inner, local),
-            Dozes::Among => self.doze_among(inner, local),
-            Dozes::Never => Some(Spree::Nothing),
-        }
-    }
-
     /// By itself, so that `work` stays small.
     #[inline(never)]
-    fn doze_among(&mut self, inner: &Inner, local: &Local) -> Option<Spree> {
-        self.doze_as::<false>(inner, local)
+    pub(super) fn doze_among(&mut self, inner: &Inner, local: &Local) -> Option<Spree> {
+        self.doze::<false>(inner, local)
     }
 
-    /// Sits, waits until there is something, and keeps or publishes that.
+    /// Sits, waits until there is something, and keeps or publishes that. How the spree ends, if this was not all.
     #[inline(always)]
-    fn doze_as<const ALONE: bool>(&mut self, inner: &Inner, local: &Local) -> Option<Spree> {
+    pub(super) fn doze<const ALONE: bool>(
+        &mut self,
+        inner: &Inner,
+        local: &Local,
+    ) -> Option<Spree> {
         if self.fresh {
             return Some(Spree::Nothing); // It may be searching.
         }

@@ -43,6 +43,14 @@ enum Was {
     Last,
 }
 
+impl Was {
+    /// Whether it was reaped, and the worker has nothing more that was, or that is to follow.
+    #[inline(always)]
+    fn the_last(&self, local: &Local) -> bool {
+        matches!(self, Self::Reaped) && local.kept.is_empty() && local.turn.is_empty()
+    }
+}
+
 /// How many picks there are to the next that is a multiple of `every`.
 pub(super) fn picks_to(every: NonZeroUsize, picks: usize) -> usize {
     every.get() - picks % every
@@ -121,27 +129,40 @@ impl Shift<'_> {
                 if self.ends_spree(&was, left) {
                     return Spree::Ran;
                 }
-                if !self.has_run_dry(local, &was) {
+                if self.dozes != Dozes::Alone || !was.the_last(local) {
                     continue;
                 }
             }
-            // A worker that is alone, and has run all that it has reaped, goes to sleep at once: it looks at all else when it is about to,
-            // as it does in any case.
-            loop {
-                if let Some(ended) = self.doze(inner, local) {
-                    return ended;
-                }
-                let Some(reaped) = self.pick_reaped(inner, local) else {
-                    break;
-                };
-                left -= 1;
-                let was = self.run_reaped(inner, local, reaped);
-                if self.ends_spree(&was, left) {
-                    return Spree::Ran;
-                }
-                if !self.has_run_dry(local, &was) {
-                    break;
-                }
+            let ended = match self.dozes {
+                Dozes::Alone => self.doze_alone(inner, local, &mut left),
+                Dozes::Among => self.doze_among(inner, local),
+                Dozes::Never => Some(Spree::Nothing),
+            };
+            if let Some(ended) = ended {
+                return ended;
+            }
+        }
+    }
+
+    /// Sleeps, runs what it has reaped, and so on: a worker that is alone, and has run all that, goes to sleep at once. It looks at all
+    /// else when it is about to, as it does in any case.
+    #[inline(always)]
+    fn doze_alone(&mut self, inner: &Inner, local: &Local, left: &mut usize) -> Option<Spree> {
+        loop {
+            let ended = self.doze::<true>(inner, local);
+            if ended.is_some() {
+                return ended;
+            }
+            local.turn_left.set(inner.pool.knobs.turn_budget);
+            local.picks.set(local.picks.get().wrapping_add(1));
+            let reaped = local.kept.pop_front()?;
+            *left -= 1;
+            let was = self.run_reaped(inner, local, reaped);
+            if self.ends_spree(&was, *left) {
+                return Some(Spree::Ran);
+            }
+            if !was.the_last(local) {
+                return None;
             }
         }
     }
@@ -149,27 +170,6 @@ impl Shift<'_> {
     #[inline(always)]
     fn ends_spree(&self, was: &Was, left: usize) -> bool {
         matches!(was, Was::Last) || self.inner.is_halted_by(self.halts) || left == 0
-    }
-
-    #[inline(always)]
-    fn has_run_dry(&self, local: &Local, was: &Was) -> bool {
-        matches!(was, Was::Reaped) && local.kept.is_empty() && self.is_alone(local)
-    }
-
-    #[inline(always)]
-    fn is_alone(&self, local: &Local) -> bool {
-        self.dozes == Dozes::Alone && local.turn.is_empty()
-    }
-
-    /// The first of what a worker that is alone has just reaped.
-    #[inline(always)]
-    fn pick_reaped(&mut self, inner: &Inner, local: &Local) -> Option<Completion> {
-        if self.dozes != Dozes::Alone {
-            return None;
-        }
-        local.turn_left.set(inner.pool.knobs.turn_budget);
-        local.picks.set(local.picks.get().wrapping_add(1));
-        local.kept.pop_front()
     }
 
     /// Runs what is on this worker's stack, as long as `pick` would say that: at most so many, none of them at a pick at which it looks
