@@ -9,13 +9,14 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, Timespec, epoll};
 use rustix::io::Errno;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
+use super::outside::Outside;
 use super::registry::Tag;
 use super::{Demux, Events, Ready, Sink, Woken};
 use crate::operation::perform::Fd;
@@ -33,6 +34,7 @@ pub(crate) struct Epoll {
     epoll: BorrowedFd<'static>,
     bell: OwnedFd,
     timer: OwnedFd,
+    outside: Outside,
     /// How many threads may sit. With two the kernel wakes one of them for an event, and the other goes on listening while
     /// that one runs its handler.
     seats: NonZeroUsize,
@@ -53,6 +55,7 @@ impl Epoll {
             epoll,
             bell,
             timer,
+            outside: Outside::default(),
             seats,
         };
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
@@ -168,7 +171,8 @@ impl Demux for Epoll {
                 bits => {
                     #[allow(clippy::cast_possible_truncation)] // it was made of so many bits
                     let bits = bits as usize;
-                    // SAFETY: all else that is in the instance is from `arm`, and entries outlive it.
+                    // SAFETY: all else that is in the instance is from `arm`, and entries outlive it; but for the poller's own bell
+                    // and timer, which nobody rings or sets. What foreign loops are given is another instance.
                     let tag = unsafe { Tag::from_bits(bits) };
                     let broken = Flags::HUP | Flags::ERR;
                     let hang_up = broken | Flags::RDHUP;
@@ -204,6 +208,6 @@ impl Demux for Epoll {
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.poller.as_fd())
+        self.outside.of(&self.poller)
     }
 }
