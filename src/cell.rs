@@ -40,6 +40,8 @@ pub(crate) struct Header {
     state: AtomicU64,
     data: AtomicU64,
     tenant: Trace,
+    /// `vtable`, as the models see it.
+    table: Trace,
 }
 
 /// How far an operation is. Low byte of `state`; the generation is its upper half.
@@ -133,11 +135,14 @@ impl Header {
 
     /// Its owner changes it, of an operation that repeats.
     pub(crate) fn set_vtable(&self, table: &'static VTable) {
+        self.table.changed();
         self.vtable.set(table);
     }
 
+    /// Of a cell that is the caller's, or of a queue whose lock it has.
     #[inline]
     pub(crate) fn vtable(&self) -> &'static VTable {
+        self.table.used();
         self.vtable.get()
     }
 }

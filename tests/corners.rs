@@ -276,6 +276,28 @@ fn a_post_makes_the_ports_descriptor_readable() {
     });
 }
 
+/// Safe code may do so: what it says of it must not be believed.
+#[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
+#[test]
+fn what_others_put_into_the_ports_descriptor_is_no_event_of_its_own() {
+    use rustix::event::{EventfdFlags, epoll, eventfd};
+    use std::os::fd::AsFd;
+    for backend in BACKENDS {
+        within(&format!("a foreign descriptor, {backend}"), move || {
+            let proactor = Proactor::builder().backend(backend).build().unwrap();
+            let rung = eventfd(1, EventfdFlags::CLOEXEC).unwrap();
+            let data = epoll::EventData::new_u64(1 << 20); // no address of ours
+            let descriptor = proactor.port().as_fd();
+            epoll::add(descriptor, &rung, data, epoll::EventFlags::IN).unwrap();
+            let (stream, mut client) = pair(&proactor);
+            client.write_all(b"own").unwrap();
+            assert_eq!(stream.read_exact([0; 3]).wait().1, *b"own");
+            proactor.post(|| ());
+            assert_eq!((proactor.poll(), proactor.poll()), (1, 0));
+        });
+    }
+}
+
 // ---- the end of running ----
 
 #[test]

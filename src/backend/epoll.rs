@@ -9,13 +9,14 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, Timespec, epoll};
 use rustix::io::Errno;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
+use super::outside::Outside;
 use super::registry::Tag;
 use super::{Demux, Events, Ready, Sink, Woken};
 use crate::operation::perform::Fd;
@@ -23,7 +24,9 @@ use crate::operation::perform::Fd;
 /// What the bell and the timer are known by, which is no tag's.
 const NOTIFY: u64 = 0;
 const TIMER: u64 = 1;
-const _: () = assert!(TIMER < Tag::OWN as u64);
+/// Below it, and as near to the end of all numbers, are no tags.
+const OWN: u64 = Tag::OWN as u64;
+const _: () = assert!(TIMER < OWN);
 
 /// See the module's page.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub(crate) struct Epoll {
     epoll: BorrowedFd<'static>,
     bell: OwnedFd,
     timer: OwnedFd,
+    outside: Outside,
     /// How many threads may sit. With two the kernel wakes one of them for an event, and the other goes on listening while
     /// that one runs its handler.
     seats: NonZeroUsize,
@@ -53,6 +57,7 @@ impl Epoll {
             epoll,
             bell,
             timer,
+            outside: Outside::default(),
             seats,
         };
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
@@ -163,17 +168,15 @@ impl Demux for Epoll {
             use epoll::EventFlags as Flags;
             let flags = event.flags;
             let data = { event.data }.u64();
-            if data < Tag::OWN as u64 {
-                let own = if data == TIMER {
-                    Woken::TIMER
-                } else {
-                    Woken::NOTIFIED
-                };
-                woken = woken.also(own, true);
+            // Also the poller's own name for its bell, which is the last of all numbers.
+            if data.wrapping_add(OWN) < 2 * OWN {
+                woken = woken
+                    .also(Woken::NOTIFIED, data == NOTIFY)
+                    .also(Woken::TIMER, data == TIMER);
                 continue;
             }
             #[allow(clippy::cast_possible_truncation)] // it was made of so many bits
-            // SAFETY: all else that is in the instance is from `arm`, and entries outlive it.
+            // SAFETY: all else that is in the instance is from `arm`, and entries outlive it. What foreign loops are given is another.
             let tag = unsafe { Tag::from_bits(data as usize) };
             let broken = Flags::HUP | Flags::ERR;
             let hang_up = broken | Flags::RDHUP;
@@ -207,6 +210,6 @@ impl Demux for Epoll {
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.poller.as_fd())
+        self.outside.of(&self.poller)
     }
 }

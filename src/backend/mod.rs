@@ -31,6 +31,13 @@ pub(crate) mod portable;
 ))]
 pub(crate) mod epoll;
 
+#[cfg(all(
+    target_os = "linux",
+    not(polling_test_poll_backend),
+    not(proactor_loom)
+))]
+mod outside;
+
 #[cfg(proactor_loom)]
 pub(crate) mod script;
 

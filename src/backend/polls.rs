@@ -77,8 +77,9 @@ impl EntryRef {
 
     /// A poll that held the direction is over.
     #[inline(always)]
-    pub(super) fn end_poll(self, direction: MutexGuard<'_, Direction>, way: Way) -> LetGo {
+    pub(super) fn end_poll(self, mut direction: MutexGuard<'_, Direction>, way: Way) -> LetGo {
         if mutant("poll-lets-nobody-on") {
+            direction.free();
             return LetGo::Free;
         }
         self.let_go_of(direction, way)

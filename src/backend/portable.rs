@@ -26,6 +26,8 @@ pub(crate) struct Portable {
     poller: Poller,
     edge: bool,
     alarm: Alarm,
+    #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
+    outside: super::outside::Outside,
 }
 
 /// How often a wait that says would-block is made again. `polling`'s `poll` backend says so when it looks between the two
@@ -39,6 +41,8 @@ impl Portable {
             edge: poller.supports_edge(),
             poller,
             alarm: Alarm::new(),
+            #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
+            outside: super::outside::Outside::default(),
         })
     }
 }
@@ -114,7 +118,7 @@ impl Demux for Portable {
                 write: event.writable || hang_up,
                 hang_up,
             };
-            // SAFETY: all that is in the poller is from `arm`, and entries outlive it.
+            // SAFETY: all that the poller reports is from `arm`, and entries outlive it. What foreign loops are given is another one.
             sink.ready(unsafe { Tag::from_bits(event.key) }, ready);
         }
         // `polling` does not tell that it was notified: an empty wait may have been.
@@ -136,7 +140,7 @@ impl Demux for Portable {
     #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         // Its timer is not in the descriptor: a foreign loop asks `next_deadline`.
-        Some(std::os::fd::AsFd::as_fd(&self.poller))
+        self.outside.of(&self.poller)
     }
 
     #[cfg(not(all(target_os = "linux", not(polling_test_poll_backend))))]

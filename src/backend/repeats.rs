@@ -96,8 +96,9 @@ impl EntryRef {
     #[inline(always)]
     pub(crate) fn take_to_send(self) -> bool {
         let mut direction = self.direction(Way::Write);
-        let among_others = mutant("reply-among-others");
-        if !(direction.is_open_to_a_call() || among_others && direction.is_ready()) {
+        let among_others =
+            mutant("reply-among-others") && direction.is_ready() && !direction.is_closed();
+        if !(direction.is_open_to_a_call() || among_others) {
             return false;
         }
         self.stir(Way::Write);

@@ -298,9 +298,7 @@ impl PooledBuf {
     fn of(block: Option<Box<Block>>) -> Self {
         Self(ManuallyDrop::new(block))
     }
-}
 
-impl PooledBuf {
     /// As many bytes of it as were read.
     #[inline(always)]
     pub(crate) fn filled(mut self, count: usize) -> Self {
@@ -434,7 +432,9 @@ impl LateBuf {
     fn unbind(&mut self) {
         if let Some(mut block) = self.block.0.take() {
             self.pool = block.pool.take();
-            self.pool.clone().map(|pool| block.go_to(pool, own_box()));
+            if let Some(pool) = self.pool.clone() {
+                block.go_to(pool, own_box());
+            }
         }
     }
 

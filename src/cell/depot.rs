@@ -87,6 +87,7 @@ impl Uncut {
                 state: AtomicU64::new(0),
                 data: AtomicU64::new(0),
                 tenant: Trace::new(),
+                table: Trace::new(),
             };
             // SAFETY: within the slab, by the count; aligned to 64; fresh, and nobody else's.
             unsafe { cell.write(fresh) };

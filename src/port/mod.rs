@@ -558,7 +558,8 @@ impl AsRef<CompletionPort> for CompletionPort {
     }
 }
 
-/// The descriptor that becomes readable when the port has something to reap: for a foreign event loop.
+/// The descriptor that becomes readable when the port has something to reap: for a foreign event loop. Made when it is first asked for;
+/// that panics if the process may have no more descriptors.
 #[cfg(all(
     target_os = "linux",
     not(polling_test_poll_backend),
@@ -567,10 +568,10 @@ impl AsRef<CompletionPort> for CompletionPort {
 impl std::os::fd::AsFd for CompletionPort {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.welcome_foreign_loop();
-        // Both backends of this platform have one.
+        // Both backends of this platform stand on epoll.
         match self.0.backend.as_fd() {
             Some(fd) => fd,
-            None => unreachable!("both Linux backends stand on an epoll descriptor"),
+            None => panic!("the system gives no descriptor for a foreign loop"),
         }
     }
 }

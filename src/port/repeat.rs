@@ -103,7 +103,11 @@ impl Inner {
     #[cold]
     fn turn_slowly(&self, cell: Ptr, entry: EntryRef, attempted: Option<Attempted>) -> bool {
         let Outcome { done, hold } = self.backend.carry_on(cell, entry, attempted);
-        let (Some(done), Some(repeats)) = (done, &header(cell).vtable().repeats) else {
+        // If it waits, the cell is another's by now, and is not looked at.
+        let Some(done) = done else {
+            return false;
+        };
+        let Some(repeats) = &header(cell).vtable().repeats else {
             return false;
         };
         if !done.is_due() {

@@ -317,6 +317,25 @@ fn a_reply_that_panics_when_it_is_asked_ends_it() {
 }
 
 #[test]
+fn a_buffer_that_cannot_be_made_ends_it() {
+    everywhere_once(|setup| {
+        let (proactor, _reports) = isolated(setup);
+        let (stream, mut peer) = pair(&proactor);
+        let (to, end) = mpsc::channel();
+        // No memory is as large: making one panics, before anything is read.
+        let each = stream.reply_each(&BufferPool::new(usize::MAX), Reply::Write);
+        each.then(move |output| to.send(output).unwrap());
+        peer.write_all(b"much").unwrap();
+        proactor.run();
+        assert!(assert_panicked(&end).is_none());
+        let (result, bytes) = stream.read_exact([0; 4]).timeout(SOON).wait();
+        assert_eq!((result.unwrap(), &bytes), (4, b"much"));
+        assert_usable(&stream, &mut peer);
+        assert_eq!(proactor.port().outstanding(), 0);
+    });
+}
+
+#[test]
 fn a_reply_that_panics_as_it_is_dropped_ends_it() {
     everywhere_once(|setup| {
         let (proactor, _reports) = isolated(setup);
