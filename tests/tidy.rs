@@ -105,7 +105,7 @@ const PANICS: &[&str] = &[
     "src/model.rs: what a model was built with",
     "src/model/parts.rs: what a model was built with",
     "src/spawn/join.rs: a handle that is polled after it was ready, as everywhere",
-    "src/port/mod.rs: no Linux backend is without its descriptor",
+    "src/port/mod.rs: no descriptor is left for a foreign loop; whoever asks for it is told",
     "src/port/timers/naps.rs: while it is compiled",
     "src/port/pool.rs: while it is compiled",
 ];
