@@ -364,7 +364,12 @@ fn dropping_a_proactor_ends_a_handler_that_waits() {
             port.outstanding() == 3
         });
         drop(proactor);
-        assert!(end.recv().unwrap().unwrap_err().is_cancelled());
+        // It counts as outstanding a moment before the wheel has it; the wheel of a port that is closed takes none.
+        let kind = end.recv().unwrap().unwrap_err().kind();
+        assert!(
+            matches!(kind, ErrorKind::Cancelled | ErrorKind::Closed),
+            "{kind:?}"
+        );
     });
 }
 
