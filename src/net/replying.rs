@@ -209,7 +209,7 @@ impl TcpStream {
     /// - The stream stays open until it is over. Then its last handle closes it, as ever. On a [`CompletionPort`](crate::CompletionPort) that
     ///   is used alone so does the port: close that, and run what comes, before its last clone goes.
     ///
-    /// It is begun again in the cell in which it stands. So it takes little more than half the instructions of a read and a write that set
+    /// It is begun again in the cell in which it stands. So it takes less than half the instructions of a read and a write that set
     /// each other (`docs/benchmarks.md`), and allocates nothing once warm. It is boxed, once, if the
     /// captures of `each`, and of the handler that gets the output, are more than 136 bytes together, or, awaited, more than 112.
     ///
