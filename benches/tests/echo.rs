@@ -109,9 +109,10 @@ fn idle_connections_cost_what_a_buffer_costs_at_most() {
     let rows = rows(env!("CARGO_BIN_EXE_idle"), &arguments);
     assert_eq!(rows.len(), 5);
     for row in rows {
-        // A page for the buffer, one more for what belongs to it, and something for how memory is handed out.
+        // A page for the buffer, one more for what belongs to it, and something for how memory is handed out. The system counts what is
+        // resident in batches of 64 pages, so that nothing may seem to be a little less than that.
         let bytes = row.value.median;
-        assert!((0.0..10_000.0).contains(&bytes), "{row:?}");
+        assert!((-1_000.0..10_000.0).contains(&bytes), "{row:?}");
     }
 }
 
