@@ -103,9 +103,14 @@ impl Direction {
         self.state |= POLLED;
     }
 
-    /// What is current keeps it beyond its end, or no longer.
-    pub(crate) fn keep(&mut self, keeps: bool) {
-        self.state = (self.state & !KEPT) | (u8::from(keeps) * KEPT);
+    /// What is current keeps it beyond its end.
+    pub(crate) fn keep(&mut self) {
+        self.state |= KEPT;
+    }
+
+    /// What is current holds it as any other does.
+    pub(crate) fn keep_no_longer(&mut self) {
+        self.state &= !KEPT;
     }
 
     pub(crate) fn is_kept(&self) -> bool {
@@ -167,7 +172,7 @@ impl Direction {
         let keeps = header(first).vtable().holds && !mutant("cancelled-lets-go");
         if keeps && !self.is_held() {
             self.take_up(first);
-            self.keep(true);
+            self.keep();
         }
     }
 

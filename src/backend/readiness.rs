@@ -203,7 +203,7 @@ impl<D: Demux> Readiness<D> {
         let mut direction = entry.direction(way);
         let keeps = !direction.is_closed();
         if keeps {
-            direction.keep(true);
+            direction.keep();
         }
         if drained {
             direction.drained(tick);
@@ -404,7 +404,7 @@ impl<D: Demux> Backend for Readiness<D> {
         if direction.current() != Some((cell, generation)) {
             return None; // Closed meanwhile, or it never held it, and took nothing.
         }
-        direction.keep(false);
+        direction.keep_no_longer();
         if let Some(returned) = returned {
             self.shelf.put(entry, returned);
         }

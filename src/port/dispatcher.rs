@@ -86,7 +86,8 @@ pub trait Dispatcher: Send + Sync + fmt::Debug + 'static {
     /// Whether its only worker keeps what it reaps: [`dispatch`](Self::dispatch) of [`Origin::Reaped`] is [`Worker::keep`] and nothing
     /// besides, and [`next`](Self::next) gives what is kept ([`Worker::take_kept`]) before anything else, but for what it does at picks
     /// that are multiples of 16. Asked once, after `attach`: then the port does both itself, and asks `next` when nothing is kept, and
-    /// at those picks, at which it must give what is kept if it has nothing else.
+    /// at those picks, at which it must give what is kept if it has nothing else. It does not ask for the first that a wait brings, nor, when all
+    /// that was brought has run, before the next wait, if [`is_empty`](Self::is_empty) says so.
     fn keeps_reaped(&self) -> bool {
         false
     }

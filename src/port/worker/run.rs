@@ -39,14 +39,14 @@ enum Was {
     Reaped,
     /// What was finished before.
     Finished,
-    /// The last, since it panicked.
-    Last,
+    /// Another port's, which panicked: that goes on.
+    Panicked,
 }
 
 impl Was {
     /// Whether it was reaped, and the worker has nothing more that was, or that is to follow.
     #[inline(always)]
-    fn the_last(&self, local: &Local) -> bool {
+    fn leaves_dry(&self, local: &Local) -> bool {
         matches!(self, Self::Reaped) && local.kept.is_empty() && local.turn.is_empty()
     }
 }
@@ -129,7 +129,7 @@ impl Shift<'_> {
                 if self.ends_spree(&was, left) {
                     return Spree::Ran;
                 }
-                if self.dozes != Dozes::Alone || !was.the_last(local) {
+                if self.dozes != Dozes::Alone || !was.leaves_dry(local) {
                     continue;
                 }
             }
@@ -161,7 +161,7 @@ impl Shift<'_> {
             if self.ends_spree(&was, *left) {
                 return Some(Spree::Ran);
             }
-            if !was.the_last(local) {
+            if !was.leaves_dry(local) {
                 return None;
             }
         }
@@ -169,7 +169,7 @@ impl Shift<'_> {
 
     #[inline(always)]
     fn ends_spree(&self, was: &Was, left: usize) -> bool {
-        matches!(was, Was::Last) || self.inner.is_halted_by(self.halts) || left == 0
+        matches!(was, Was::Panicked) || self.inner.is_halted_by(self.halts) || left == 0
     }
 
     /// Runs what is on this worker's stack, as long as `pick` would say that: at most so many, none of them at a pick at which it looks
@@ -394,7 +394,7 @@ impl Shift<'_> {
         }
         match self.ran.panic {
             None => Was::Finished,
-            Some(_) => Was::Last,
+            Some(_) => Was::Panicked,
         }
     }
 
